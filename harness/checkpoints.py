@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.adapters import refuse_other_base
 from harness.cards import CARD, Card, read_card, write_card
 from harness.errors import BadCheckpoint
 from harness.fingerprint import digest_of
@@ -158,6 +159,8 @@ def _assemble(spec: str, base_path: Path, adapter_path: Path | None, allowed: Pe
     if card is None and is_unfinished(adapter_path or base_path):
         raise unfinished(adapter_path or base_path)
     adapter = check_adapter(adapter_path, card, base_fingerprint, allowed) if adapter_path else None
+    if adapter is not None and not (card and card.base_fingerprint):
+        refuse_other_base(adapter, base)
     has_own = adapter is not None and has_tokenizer(adapter.path)
     tokenizer = hash_files(adapter.path if adapter and has_own else base_path, TOKENIZER_FILES)
     generation = hash_files(base_path, ("generation_config.json",))
