@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import registry
+from harness.adapters import adapter_specs
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
 from harness.engines.lazy import LazyEngine, SharedEngine
@@ -39,10 +40,11 @@ class Bound:
 
 
 def resolve_all(plan: EvalPlan) -> list[Checkpoint]:
-    """Checkpoints of the plan, with names that tell them apart."""
+    """Checkpoints of the plan, then the adapters on the one of them, with names that tell them apart."""
+    adapters = adapter_specs(plan.checkpoints[0], plan.adapters) if plan.adapters else []
     found = [
         resolve(spec, allow_pickle=plan.allow_pickle, trust_remote_code=plan.trust_remote_code)
-        for spec in plan.checkpoints
+        for spec in [*plan.checkpoints, *adapters]
     ]
     return unique_names(found)
 

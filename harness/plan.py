@@ -102,12 +102,22 @@ class EvalPlan(Common, Adds):
     """`harness eval`: every checkpoint on every suite."""
 
     checkpoints: list[str] = Field(min_length=1)
+    adapters: list[str] = Field(
+        default_factory=list, description="Folders or globs: adapters of the one checkpoint, scored beside it"
+    )
     group: str = ""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> EvalPlan:
         if not self.suites and not self.tasks:
             raise ValueError("nothing to score: give --suite or --tasks")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_have_one_base(self) -> EvalPlan:
+        if self.adapters and len(self.checkpoints) > 1:
+            given = ", ".join(self.checkpoints)
+            raise ValueError(f"adapters go on one base, and several checkpoints are given ({given}); name one")
         return self
 
 

@@ -23,6 +23,11 @@ class Options(Output, Settings, Machine):
     checkpoints: list[str] | None = argument(
         help="Folders, hub ids, base+adapter, or bundled:starter", metavar="CHECKPOINT", default=None
     )
+    adapters: list[str] | None = option(
+        "--adapters",
+        help="Score these adapters of the one CHECKPOINT too, on the same load: folders, or a glob",
+        metavar="ADAPTER ...",
+    )
     suite: list[str] | None = option(
         "--suite", "-s", help="Suites, comma separated: names or YAML files", metavar="SUITE,..."
     )
@@ -121,8 +126,10 @@ def read_plan(options: Options) -> EvalPlan:
     from harness.yamlfile import read_yaml, validate
 
     data: dict[str, Any] = plan_data(options)
+    checkpoints, adapters = named_checkpoints(options)
     lists = {
-        "checkpoints": list(options.checkpoints or ()),
+        "checkpoints": checkpoints,
+        "adapters": adapters,
         "suites": comma_list(options.suite),
         "tasks": [task for text in options.tasks or () for task in split_tasks(text)],
     }
@@ -140,6 +147,21 @@ def read_plan(options: Options) -> EvalPlan:
         plan = validate(EvalPlan, file._replace(data=data))
     check_machine(plan, plan.strategy)
     return plan
+
+
+def named_checkpoints(options: Options) -> tuple[list[str], list[str]]:
+    """Checkpoints and adapters; behind the adapters that a shell's glob gave, the last word is their base.
+
+    Raises: BadPlan: adapters alone.
+    """
+    from harness.errors import BadPlan
+
+    checkpoints, adapters = list(options.checkpoints or ()), list(options.adapters or ())
+    if checkpoints or not adapters or options.plan is not None:
+        return checkpoints, adapters
+    if len(adapters) == 1:
+        raise BadPlan(f"--adapters {adapters[0]!r}: on which base? write harness eval BASE --adapters ...")
+    return [adapters[-1]], adapters[:-1]
 
 
 def dry_run_text(plan: EvalPlan, *, as_json: bool) -> str:

@@ -31,8 +31,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code (0, 1, 2, 3)."""
     from harness.cli.app import command
+    from harness.cli.manyvalued import spread
 
-    arguments = list(arguments) or ["--help"]
+    arguments = spread(arguments) or ["--help"]
     debug = "--debug" in arguments
     if not debug:
         quieten()
