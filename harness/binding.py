@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Bound:
     engine: LazyEngine
     tasks: Mapping[str, Task]
     identity: Mapping[str, Json]
+    data_s: float
+    """Seconds that reading the data and building the tasks took."""
 
     @property
     def keys(self) -> list[Key]:
@@ -81,15 +84,16 @@ class Binder:
         self.data = Datasets(plan.data_dir)
         self.store = Store(plan.runs)
         self.checkpoints = resolve_all(plan)
+        self._shared: dict[str, SharedEngine] = {}
+        self._checked: dict[int, Bound] = {}
 
     def check(self) -> None:
         """Load every suite's data once and hold what it asks against every checkpoint, before any model is loaded.
 
         Raises: UserError: a dataset, an option or a metric that cannot be used; a chat without a chat template.
         """
-        shared = self.shared_engine()
-        for spec in self.suites:
-            bound = self.bind(self.checkpoints[0], spec, shared)
+        for number, spec in enumerate(self.suites):
+            bound = self._checked[number] = self.bind(self.checkpoints[0], spec)
             chats = [label for label, task in bound.tasks.items() if getattr(task, "chat", False) is True]
             for checkpoint in self.checkpoints:
                 if chats and not has_chat_template(Path(tokenizer_folder(checkpoint))):
@@ -99,7 +103,14 @@ class Binder:
                         "--chat off"
                     )
 
-    def shared_engine(self) -> SharedEngine:
+    def shared_engine(self, checkpoint: Checkpoint) -> SharedEngine:
+        """The one engine of all checkpoints of this base."""
+        base = checkpoint.base_fingerprint
+        if base not in self._shared:
+            self._shared[base] = self._make_engine()
+        return self._shared[base]
+
+    def _make_engine(self) -> SharedEngine:
         spec = self.plan.engine
         given = {
             "dtype": spec.dtype,
@@ -118,13 +129,18 @@ class Binder:
 
         return SharedEngine(spec.name, load)
 
-    def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
-        """Load a suite's tasks for a checkpoint; reads data, loads no model."""
-        engine = LazyEngine(shared, checkpoint)
+    def bind(self, checkpoint: Checkpoint, spec: SuiteSpec) -> Bound:
+        """Load a suite's tasks for a checkpoint; reads data, loads no model. What check() bound is not bound again."""
+        number = self.suites.index(spec)
+        if number in self._checked and self._checked[number].checkpoint is checkpoint:
+            return self._checked.pop(number)
+        start = time.perf_counter()
+        engine = LazyEngine(self.shared_engine(checkpoint), checkpoint)
         tasks = {task.label: self._load_task(task, checkpoint, engine) for task in spec.tasks}
         declared = {label: getattr(task, "metric_names", None) for label, task in tasks.items()}
         check_headline_metrics(spec, {label: names for label, names in declared.items() if names})
-        return Bound(spec, checkpoint, engine, tasks, self._identity(spec, checkpoint, tasks))
+        identity = self._identity(spec, checkpoint, tasks)
+        return Bound(spec, checkpoint, engine, tasks, identity, time.perf_counter() - start)
 
     def _load_task(self, spec: TaskSpec, checkpoint: Checkpoint, engine: Engine) -> Task:
         plan = self.plan

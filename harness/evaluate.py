@@ -14,7 +14,6 @@ from typing import NamedTuple
 from harness import registry
 from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
 from harness.energy import summarise
-from harness.engines.lazy import SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
 from harness.journal import Journal
 from harness.plan import EvalPlan
@@ -79,16 +78,15 @@ class Evaluation:
     def run(self) -> list[RunRecord]:
         self.binder.check()
         check_writable(self.plan.runs)
-        records: dict[tuple[str, str], RunRecord] = {}
+        records: dict[str, list[RunRecord]] = {}
         for group in by_base(self.binder.checkpoints):
-            shared = self.binder.shared_engine()
+            shared = self.binder.shared_engine(group[0])
             try:
                 for checkpoint in group:
-                    for spec in self.binder.suites:
-                        records[checkpoint.name, spec.name] = self.run_one(checkpoint, spec, shared)
+                    records[checkpoint.name] = [self.run_one(checkpoint, s) for s in self.binder.suites]
             finally:
                 shared.close()
-        return [records[c.name, s.name] for c in self.binder.checkpoints for s in self.binder.suites]
+        return [record for checkpoint in self.binder.checkpoints for record in records[checkpoint.name]]
 
     def close_meter(self) -> None:
         if self._meter is not None:
@@ -100,12 +98,13 @@ class Evaluation:
             self._meter = registry.load("meter", self.plan.energy.meter)(self.plan.energy)
         return self._meter
 
-    def run_one(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> RunRecord:
+    def run_one(self, checkpoint: Checkpoint, spec: SuiteSpec) -> RunRecord:
         """Score one checkpoint on one suite, or read back that it is done."""
         clock = Clock()
         started = now()
-        with clock.phase("data"):
-            bound = self.binder.bind(checkpoint, spec, shared)
+        bound = self.binder.bind(checkpoint, spec)
+        clock.seconds["data"] = bound.data_s
+        shared = self.binder.shared_engine(checkpoint)
         name = run_id(self.binder.store, bound)
         with self.binder.store.open(name, self.progress.say) as journal:
             if journal.record is not None and journal.record.n_failed == 0:

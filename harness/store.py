@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MATCHES_SHOWN = 5
+
+
 class Scan(NamedTuple):
     """What lies in a runs folder."""
 
@@ -69,7 +72,11 @@ class Store:
             return read_record(self.runs_dir / run)
         runs = self.runs()
         matches = [record for record in runs if record.run_id.startswith(run)]
-        if len(matches) != 1:
+        if len(matches) > 1:
+            listed = ", ".join(record.run_id for record in matches[:MATCHES_SHOWN])
+            more = f" and {len(matches) - MATCHES_SHOWN} more" if len(matches) > MATCHES_SHOWN else ""
+            raise UnknownName(f"{run!r} fits several finished runs: {listed}{more}; give more of the id")
+        if not matches:
             raise UnknownName.of("finished run", run, [record.run_id for record in runs])
         return matches[0]
 
