@@ -84,7 +84,6 @@ class Binder:
         self.data = Datasets(plan.data_dir)
         self.store = Store(plan.runs)
         self.checkpoints = resolve_all(plan)
-        self._shared: dict[str, SharedEngine] = {}
         self._checked: dict[int, Bound] = {}
 
     def check(self) -> None:
@@ -92,8 +91,9 @@ class Binder:
 
         Raises: UserError: a dataset, an option or a metric that cannot be used; a chat without a chat template.
         """
+        shared = self.shared_engine()
         for number, spec in enumerate(self.suites):
-            bound = self._checked[number] = self.bind(self.checkpoints[0], spec)
+            bound = self._checked[number] = self.bind(self.checkpoints[0], spec, shared)
             chats = [label for label, task in bound.tasks.items() if getattr(task, "chat", False) is True]
             for checkpoint in self.checkpoints:
                 if chats and not has_chat_template(Path(tokenizer_folder(checkpoint))):
@@ -103,14 +103,7 @@ class Binder:
                         "--chat off"
                     )
 
-    def shared_engine(self, checkpoint: Checkpoint) -> SharedEngine:
-        """The one engine of all checkpoints of this base."""
-        base = checkpoint.base_fingerprint
-        if base not in self._shared:
-            self._shared[base] = self._make_engine()
-        return self._shared[base]
-
-    def _make_engine(self) -> SharedEngine:
+    def shared_engine(self) -> SharedEngine:
         spec = self.plan.engine
         given = {
             "dtype": spec.dtype,
@@ -129,13 +122,14 @@ class Binder:
 
         return SharedEngine(spec.name, load)
 
-    def bind(self, checkpoint: Checkpoint, spec: SuiteSpec) -> Bound:
+    def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
         """Load a suite's tasks for a checkpoint; reads data, loads no model. What check() bound is not bound again."""
-        number = self.suites.index(spec)
-        if number in self._checked and self._checked[number].checkpoint is checkpoint:
-            return self._checked.pop(number)
+        checked = next((n for n, b in self._checked.items() if b.spec is spec), None)
+        if checked is not None and self._checked[checked].checkpoint is checkpoint:
+            self._checked[checked].engine.attach(shared)
+            return self._checked.pop(checked)
         start = time.perf_counter()
-        engine = LazyEngine(self.shared_engine(checkpoint), checkpoint)
+        engine = LazyEngine(shared, checkpoint)
         tasks = {task.label: self._load_task(task, checkpoint, engine) for task in spec.tasks}
         declared = {label: getattr(task, "metric_names", None) for label, task in tasks.items()}
         check_headline_metrics(spec, {label: names for label, names in declared.items() if names})

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from harness import registry
 from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
 from harness.energy import summarise
+from harness.engines.lazy import SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
 from harness.journal import Journal
 from harness.plan import EvalPlan
@@ -80,10 +81,11 @@ class Evaluation:
         check_writable(self.plan.runs)
         records: dict[str, list[RunRecord]] = {}
         for group in by_base(self.binder.checkpoints):
-            shared = self.binder.shared_engine(group[0])
+            shared = self.binder.shared_engine()
             try:
                 for checkpoint in group:
-                    records[checkpoint.name] = [self.run_one(checkpoint, s) for s in self.binder.suites]
+                    suites = self.binder.suites
+                    records[checkpoint.name] = [self.run_one(checkpoint, spec, shared) for spec in suites]
             finally:
                 shared.close()
         return [record for checkpoint in self.binder.checkpoints for record in records[checkpoint.name]]
@@ -98,13 +100,12 @@ class Evaluation:
             self._meter = registry.load("meter", self.plan.energy.meter)(self.plan.energy)
         return self._meter
 
-    def run_one(self, checkpoint: Checkpoint, spec: SuiteSpec) -> RunRecord:
+    def run_one(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> RunRecord:
         """Score one checkpoint on one suite, or read back that it is done."""
         clock = Clock()
         started = now()
-        bound = self.binder.bind(checkpoint, spec)
+        bound = self.binder.bind(checkpoint, spec, shared)
         clock.seconds["data"] = bound.data_s
-        shared = self.binder.shared_engine(checkpoint)
         name = run_id(self.binder.store, bound)
         with self.binder.store.open(name, self.progress.say) as journal:
             if journal.record is not None and journal.record.n_failed == 0:

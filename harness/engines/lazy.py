@@ -17,6 +17,10 @@ class LazyEngine:
         self._shared = shared
         self._checkpoint = checkpoint
 
+    def attach(self, shared: SharedEngine) -> None:
+        """Answer through another load of the base from now on."""
+        self._shared = shared
+
     @property
     def name(self) -> str:
         return self._shared.name
