@@ -1,4 +1,4 @@
-"""Batched decoding with a transformers model: one prefill a prompt, rows leave when they are done."""
+"""One continuation in the making: how its tokens are drawn, when it ends, and what its text is."""
 
 from __future__ import annotations
 
@@ -30,11 +30,20 @@ class Row:
     queued_s: float
     uniforms: np.ndarray[Any, np.dtype[np.float64]] | None
     stop_tail: int
+    started_s: float = 0.0
+    """time.perf_counter() when its prompt began to be computed."""
     ids: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
     broken: bool = False
     """The model gave NaN, or no finite logit at all: there is no answer to score."""
+
+    def restart(self) -> None:
+        """Forget what was drawn: the batch did not fit into memory."""
+        self.ids.clear()
+        self.times_s.clear()
+        self.finish = None
+        self.broken = False
 
 
 @dataclass(frozen=True)
@@ -65,41 +74,27 @@ def make_rows(index: int, window: Window, sampling: Sampling, queued_s: float, s
     return rows
 
 
-def generate_batch(decoding: Decoding, rows: Sequence[Row]) -> None:
-    """Decode rows to their end; fills in their ids, times and finish reasons.
+def advance(
+    decoding: Decoding, rows: Sequence[Row], logits: torch.Tensor, seen: torch.Tensor | None
+) -> torch.Tensor:
+    """Draw one token for every row and append it; a row may be finished afterwards.
 
-    Rows of one request stand side by side and share its prefill.
+    Args:
+        logits: (B, V) fp32.
+        seen: (B, V) tokens that a repetition penalty applies to, updated in place; None: there is no penalty.
+    Returns: (B,) tokens.
     """
-    prompts, source = _unique_prompts(rows)
-    input_ids, mask = _left_pad(prompts, decoding.pad_id)
-    input_ids, mask = input_ids.to(decoding.device), mask.to(decoding.device)
-    logits, cache = _prefill(decoding, input_ids, mask)
-    live = list(rows)
-    order = torch.tensor(source, device=decoding.device)
-    if len(rows) != len(prompts):
-        cache.batch_select_indices(order)
-    logits, mask = logits[order], mask[order]
-    seen = _seen(decoding, rows, logits.shape[-1])
-    while True:
-        broken = ~logits.isfinite().any(dim=-1) | logits.isnan().any(dim=-1)
-        for row, is_broken in zip(live, broken.tolist(), strict=True):
+    highest = logits.amax(dim=-1)  # NaN where there is one
+    broken = highest.isnan() | (highest == float("-inf"))
+    if bool(broken.any()):
+        for row, is_broken in zip(rows, broken.tolist(), strict=True):
             row.broken = row.broken or is_broken
         logits = logits.masked_fill(broken.unsqueeze(1), 0.0)
-        tokens = _draw(logits, live, seen, decoding.repetition_penalty)
-        now = time.perf_counter()
-        for row, token in zip(live, tokens.tolist(), strict=True):
-            _append(decoding, row, token, now)
-        keep = [i for i, row in enumerate(live) if row.finish is None]
-        if not keep:
-            return
-        if len(keep) < len(live):
-            index = torch.tensor(keep, device=decoding.device)
-            cache.batch_select_indices(index)
-            tokens, mask = tokens[index], mask[index]
-            seen = seen[index] if seen is not None else None
-            live = [live[i] for i in keep]
-        mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
-        logits, cache = _forward(decoding, tokens.unsqueeze(1), mask, cache)
+    tokens = _draw(logits, rows, seen, decoding.repetition_penalty)
+    now = time.perf_counter()
+    for row, token in zip(rows, tokens.tolist(), strict=True):
+        _append(decoding, row, token, now)
+    return tokens
 
 
 def finish_output(decoding: Decoding, row: Row) -> Output:
@@ -124,52 +119,7 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], row: Row) -> str:
     return cut
 
 
-def _unique_prompts(rows: Sequence[Row]) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Prompts without repetition, and for every row the index of its prompt."""
-    place: dict[tuple[int, ...], int] = {}
-    source = [place.setdefault(row.window.ids, len(place)) for row in rows]
-    return list(place), source
-
-
-def _left_pad(prompts: Sequence[tuple[int, ...]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(ids) for ids in prompts)
-    input_ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for i, ids in enumerate(prompts):
-        input_ids[i, width - len(ids) :] = torch.tensor(ids, dtype=torch.long)
-        mask[i, width - len(ids) :] = 1
-    return input_ids, mask
-
-
-def _prefill(decoding: Decoding, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """Last logits and cache of (B, T) prompts, a few rows at a time: activations are what fills the memory."""
-    rows = max(1, decoding.prefill_tokens // input_ids.shape[1])
-    parts = [
-        _forward(decoding, input_ids[i : i + rows], mask[i : i + rows], None)
-        for i in range(0, len(input_ids), rows)
-    ]
-    logits, cache = parts[0]
-    if len(parts) > 1:
-        logits = torch.cat([part for part, _ in parts])
-        for index, layer in enumerate(cache.layers):
-            layer.keys = torch.cat([part.layers[index].keys for _, part in parts])
-            layer.values = torch.cat([part.layers[index].values for _, part in parts])
-    return logits, cache
-
-
-def _forward(
-    decoding: Decoding, input_ids: torch.Tensor, mask: torch.Tensor, cache: Any
-) -> tuple[torch.Tensor, Any]:
-    """One step: (B, T) new tokens under a (B, past + T) mask -> (B, V) logits of the last position."""
-    inputs = {"input_ids": input_ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
-    if decoding.takes_positions:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        inputs["position_ids"] = positions[:, -input_ids.shape[1] :]
-    out = decoding.model(**inputs, logits_to_keep=1)
-    return out.logits[:, -1].float(), out.past_key_values
-
-
-def _seen(decoding: Decoding, rows: Sequence[Row], vocab: int) -> torch.Tensor | None:
+def seen_tokens(decoding: Decoding, rows: Sequence[Row], vocab: int) -> torch.Tensor | None:
     """(B, V) tokens a repetition penalty applies to, or None where there is no penalty."""
     if decoding.repetition_penalty == 1.0:
         return None

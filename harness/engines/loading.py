@@ -6,6 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,6 +118,39 @@ def cache_bytes_per_token(model: Any) -> int:
     heads = getattr(config, "num_key_value_heads", None) or attention
     size = getattr(config, "head_dim", None) or config.hidden_size // attention
     return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def pass_bytes_per_token(model: Any) -> int:
+    """Rough bytes of activations that one token of a forward pass takes: a layer's inputs, products and scores."""
+    config = model.config.get_text_config()
+    width = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+    return int((12 * width + 4 * inner) * max(4, model.dtype.itemsize))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free now: of the GPU, or of the machine and of the limits that it sets for this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit = _cgroup_limit()
+    if limit is not None:
+        free = min(free, max(limit - int(psutil.Process().memory_info().rss), 0))
+    return free
+
+
+def _cgroup_limit() -> int | None:
+    """Bytes that the control group of this process may use (Slurm, containers); None: as much as there is."""
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                text = Path("/sys/fs/cgroup" + line[3:].rstrip("/") + "/memory.max").read_text().strip()
+                return int(text) if text.isdigit() else None
+    except OSError:
+        return None
+    return None
 
 
 def takes_positions(model: Any) -> bool:

@@ -1,0 +1,251 @@
+"""Decoding over a tree of prefixes: a prompt's shared part is prefilled once, rows come and go as they finish."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from harness.engines.generation import Decoding, Row, advance, seen_tokens
+from harness.engines.packed import PackedModel
+from harness.engines.passes import Kept, TreePass
+from harness.engines.slots import DecodeStep, Slots
+from harness.engines.trie import Tree, build_tree
+
+MIN_SHARED = 32
+"""Prompt tokens that a branching must save: every piece above a row is looked at again at every token."""
+REFILL_SHARE = 4
+"""New rows come in when at least this part (1/n) of the places is free, so that prompts are computed together."""
+
+
+@dataclass
+class Limits:
+    """How much is computed and kept at one time; halved when memory runs out."""
+
+    pass_tokens: int
+    """Prompt tokens of one forward pass."""
+    cache_tokens: int
+    """Tokens of the KV cache, all rows together."""
+    rows: int
+
+    def halve(self) -> None:
+        self.pass_tokens = max(1, self.pass_tokens // 2)
+        self.cache_tokens = max(1, self.cache_tokens // 2)
+        self.rows = max(1, self.rows // 2)
+
+
+@dataclass
+class Seat:
+    """A row with its place in the tree."""
+
+    row: Row
+    above: list[int]
+    """Pieces that other rows look at too."""
+    tail: list[int]
+    """Pieces of its own."""
+    tail_start: int
+    """Position of the first token that is its own."""
+    penalised: torch.Tensor | None = None
+    """(1, V) tokens that a repetition penalty applies to."""
+
+    @property
+    def last(self) -> int:
+        return (self.tail or self.above)[-1]
+
+    @property
+    def cells(self) -> int:
+        """Tokens of its own that the cache may have to hold."""
+        return len(self.row.window.ids) - self.tail_start + self.row.window.max_tokens
+
+
+@dataclass
+class _State:
+    """What is in memory: forgotten as a whole when memory runs out."""
+
+    kept: dict[int, Kept] = field(default_factory=dict)
+    first_logits: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Logits behind a prompt, for rows that are still to come."""
+    live: list[Seat] = field(default_factory=list)
+
+
+class TreeGeneration:
+    """Decodes a set of rows.
+
+    Args:
+        done: told every row that is finished, in the order in which they finish.
+        stopped: asked between steps; True ends the work.
+    """
+
+    def __init__(
+        self,
+        decoding: Decoding,
+        packed: PackedModel,
+        limits: Limits,
+        done: Callable[[Row], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.decoding = decoding
+        self.packed = packed
+        self.limits = limits
+        self.done = done
+        self.stopped = stopped
+        self.slots = Slots(packed.device)
+        self.state = _State()
+        self.tree = Tree([], [], [])
+        self.pending: list[Seat] = []
+
+    def seat(self, rows: Sequence[Row]) -> None:
+        """Take rows in, ordered by what they share: the plan depends on the prompts alone."""
+        tree = build_tree([row.window.ids for row in rows], self.limits.pass_tokens, MIN_SHARED)
+        below: Counter[int] = Counter()
+        for last in tree.last:
+            below.update(tree.path(last))
+        order = sorted(range(len(rows)), key=lambda i: (tree.last[i], rows[i].request, rows[i].draw))
+        self.tree = tree
+        self.pending = []
+        for i in order:
+            path = tree.path(tree.last[i])
+            above = [piece for piece in path if below[piece] > 1]
+            tail = path[len(above) :]
+            start = tree.pieces[tail[0]].start if tail else len(rows[i].window.ids)
+            self.pending.append(Seat(rows[i], above, tail, start))
+        self.users = below
+
+    def run(self) -> None:
+        """Decode every row that was seated. Raises what the model raises; rows keep what they have."""
+        while (self.pending or self.state.live) and not self.stopped():
+            arriving = self._admit()
+            if arriving:
+                self._prefill(arriving)
+            if self.state.live:
+                self._step()
+
+    def restart(self) -> list[Row]:
+        """Give all memory back and seat the unfinished rows again; returns those that were in flight."""
+        flying = [seat for seat in self.state.live if seat.row.finish is None]
+        self.state = _State()
+        self.slots.clear()
+        rows = [seat.row for seat in [*flying, *self.pending]]
+        for row in rows:
+            row.restart()
+        self.seat(rows)
+        return [seat.row for seat in flying]
+
+    # Arrivals
+
+    def _admit(self) -> list[Seat]:
+        """The next rows that fit; they come in together, or when nothing else is left to do."""
+        live = self.state.live
+        free = self.limits.rows - len(live)
+        if not self.pending or (live and free * REFILL_SHARE < self.limits.rows):
+            return []
+        dearest = max((seat.cells for seat in live), default=0)
+        count = 0
+        for seat in self.pending[:free]:
+            dearest = max(dearest, seat.cells)
+            if (len(live) + count + 1) * dearest > self.limits.cache_tokens and (live or count):
+                break
+            count += 1
+        if live and count * REFILL_SHARE < len(live) and count < len(self.pending):
+            return []
+        arriving = self.pending[:count]
+        self.state.live.extend(arriving)  # from now on they are in flight
+        del self.pending[:count]
+        return arriving
+
+    def _prefill(self, arriving: Sequence[Seat]) -> None:
+        now = time.perf_counter()
+        for seat in arriving:
+            seat.row.started_s = now
+        ends = {seat.last for seat in arriving}
+        for chosen in self._passes(arriving):
+            step = TreePass(self.tree, chosen, self.state.kept, chosen, self.packed.dtype)
+            wanted = [piece for piece in chosen if piece in ends]
+            at = torch.tensor([step.at[piece] + len(self.tree.pieces[piece].ids) - 1 for piece in wanted or chosen[:1]])
+            logits = self.packed.logits(step, step.ids, step.positions, at)
+            self.state.kept |= step.stored
+            if wanted:
+                self.state.first_logits |= dict(zip(wanted, logits, strict=True))
+        logits = torch.stack([self.state.first_logits[seat.last] for seat in arriving])
+        self._draw(arriving, logits)
+        self._sit(arriving)
+
+    def _passes(self, arriving: Sequence[Seat]) -> Iterator[list[int]]:
+        """Pieces that the arriving rows need and that are not there, in tree order."""
+        needed = sorted({p for seat in arriving for p in (*seat.above, *seat.tail)} - self.state.kept.keys())
+        chosen: list[int] = []
+        tokens = 0
+        for piece in needed:
+            size = len(self.tree.pieces[piece].ids)
+            if chosen and tokens + size > self.limits.pass_tokens:
+                yield chosen
+                chosen, tokens = [], 0
+            chosen.append(piece)
+            tokens += size
+        if chosen:
+            yield chosen
+
+    def _sit(self, arriving: Sequence[Seat]) -> None:
+        """Give the arrived rows their slots; those that are finished already leave."""
+        live = self.state.live
+        staying = [seat for seat in arriving if seat.row.finish is None]
+        if staying:
+            like = self.state.kept[staying[0].last].layers
+            tokens = max(len(s.row.window.ids) - s.tail_start for s in staying) + 1
+            rows = len(self.slots) + len(staying)
+            self.slots.reserve(rows, max(tokens, max(self.slots.lengths, default=0) + 1), like)
+        for seat in staying:
+            self.slots.add(seat.tail_start, [self.state.kept[piece] for piece in seat.tail])
+        for seat in arriving:
+            for piece in seat.tail:
+                del self.state.kept[piece]
+        del live[len(live) - len(arriving) :]
+        live.extend(staying)
+        for seat in arriving:
+            if seat.row.finish is not None:
+                self._leave(seat)
+        waiting = {seat.last for seat in self.pending}
+        self.state.first_logits = {
+            piece: logits for piece, logits in self.state.first_logits.items() if piece in waiting
+        }
+
+    # Steps
+
+    def _step(self) -> None:
+        live, slots = self.state.live, self.slots
+        slots.reserve(len(slots), max(slots.lengths) + 1, ())
+        step = DecodeStep(slots, [seat.above for seat in live], self.state.kept, self.packed.dtype)
+        ids = torch.tensor([[seat.row.ids[-1] for seat in live]])
+        logits = self.packed.logits(step, ids, step.positions.unsqueeze(0), torch.arange(len(live)))
+        slots.lengths = [length + 1 for length in slots.lengths]
+        self._draw(live, logits)
+        for slot in reversed(range(len(live))):
+            if live[slot].row.finish is not None:
+                seat = live[slot]
+                slots.remove(slot)
+                live[slot] = live[-1]
+                live.pop()
+                self._leave(seat)
+
+    def _draw(self, seats: Sequence[Seat], logits: torch.Tensor) -> None:
+        rows = [seat.row for seat in seats]
+        seen = None
+        if self.decoding.repetition_penalty != 1.0:
+            for seat in seats:
+                if seat.penalised is None or len(seat.row.ids) == 0:
+                    seat.penalised = seen_tokens(self.decoding, [seat.row], logits.shape[-1])
+            seen = torch.cat([seat.penalised for seat in seats if seat.penalised is not None])
+        advance(self.decoding, rows, logits, seen)
+        if seen is not None:
+            for seat, row in zip(seats, seen.split(1), strict=True):
+                seat.penalised = row
+
+    def _leave(self, seat: Seat) -> None:
+        for piece in seat.above:
+            self.users[piece] -= 1
+            if self.users[piece] == 0:
+                self.state.kept.pop(piece, None)
+        self.done(seat.row)
