@@ -10,6 +10,8 @@ from pathlib import Path
 
 from harness import registry
 from harness.adapters import adapter_specs
+from harness.answers.cache import Answers
+from harness.answers.keys import model_identity
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
 from harness.engines.lazy import LazyEngine, SharedEngine
@@ -120,7 +122,15 @@ class Binder:
             )  # imports torch: not before it is needed
             return engine.load(checkpoint, options)
 
-        return SharedEngine(spec.name, load)
+        return SharedEngine(spec.name, load, self._open_answers)
+
+    def _open_answers(self, checkpoint: Checkpoint) -> Answers | None:
+        spec = self.plan.engine
+        if self.plan.cache == "off":
+            return None
+        origin = registry.origin("engine", spec.name)
+        identity = model_identity(checkpoint, spec, origin, device_kind(spec.device))
+        return Answers(self.plan.runs, checkpoint, identity, reads=self.plan.cache == "read")
 
     def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
         """Load a suite's tasks for a checkpoint; reads data, loads no model. What check() bound is not bound again."""
@@ -130,13 +140,13 @@ class Binder:
             return self._checked.pop(checked)
         start = time.perf_counter()
         engine = LazyEngine(shared, checkpoint)
-        tasks = {task.label: self._load_task(task, checkpoint, engine) for task in spec.tasks}
+        tasks = {task.label: self._load_task(task, checkpoint, engine.for_task()) for task in spec.tasks}
         declared = {label: getattr(task, "metric_names", None) for label, task in tasks.items()}
         check_headline_metrics(spec, {label: names for label, names in declared.items() if names})
         identity = self._identity(spec, checkpoint, tasks)
         return Bound(spec, checkpoint, engine, tasks, identity, time.perf_counter() - start)
 
-    def _load_task(self, spec: TaskSpec, checkpoint: Checkpoint, engine: Engine) -> Task:
+    def _load_task(self, spec: TaskSpec, checkpoint: Checkpoint, engine: LazyEngine) -> Task:
         plan = self.plan
         context = TaskContext(
             engine=engine,
@@ -158,6 +168,8 @@ class Binder:
         task: Task = registry.load("task", loader_name(spec.ref))(spec.ref, context)
         if not task.sample_ids:
             raise BadInput(f"task {spec.label!r} has no samples: its split is empty")
+        if measures_speed([task]):
+            engine.bypass_cache()
         return task
 
     def _identity(

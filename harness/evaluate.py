@@ -14,11 +14,12 @@ from typing import NamedTuple
 from harness import registry
 from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
 from harness.energy import summarise
-from harness.engines.lazy import SharedEngine
+from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
+from harness.inference import Inference, cache_notes
 from harness.journal import Journal
 from harness.plan import EvalPlan
-from harness.protocols import EngineStats, Meter, Progress, SilentProgress, Window
+from harness.protocols import Meter, Progress, SilentProgress, Window
 from harness.records import Checkpoint, EnergySummary, Json, Phase, RunRecord, Sample, Score
 from harness.suitespec import SuiteSpec, headline, headline_metric, headline_name
 from harness.versions import installed
@@ -118,8 +119,16 @@ class Evaluation:
             before = shared.load_s
             stats = self._work(bound, journal, clock)
             clock.seconds["load"] = shared.load_s - before
+            self._tell_of_cache(bound.engine)
             record = self._record(bound, journal, Finished(name, started, clock, stats))
             return journal.finish(record, bound.keys)
+
+    def _tell_of_cache(self, engine: LazyEngine) -> None:
+        """Damage, or a disk that takes no more answers: said once, and no reason to stop."""
+        if engine.answers is not None:
+            engine.answers.settle()
+            for problem in engine.answers.problems():
+                self.progress.say(problem)
 
     def _priced(self, journal: Journal, record: RunRecord) -> RunRecord:
         """A finished run's energy under a price or a grid that the plan names now."""
@@ -141,16 +150,14 @@ class Evaluation:
         facts: dict[str, Json] = {"name": bound.engine.name}
         try:
             if any(todo.values()):
-                engine = bound.engine.loaded
-                before = engine.stats()
-                with clock.phase("inference"), self._window("inference", label, journal) as window:
+                loaded_s = bound.engine.load_s
+                inference = Inference(bound.engine, lambda: self._window("inference", label, journal))
+                with clock.phase("inference"), inference.open():
                     for name, task in bound.tasks.items():
                         if todo[name]:
-                            task.run(todo[name], self._recorder(journal, window))
-                facts |= {
-                    **engine.describe(),
-                    **_work_facts(before, engine.stats(), clock.seconds["inference"]),
-                }
+                            task.run(todo[name], self._recorder(journal, inference))
+                clock.seconds["inference"] -= bound.engine.load_s - loaded_s
+                facts |= inference.facts(clock.seconds["inference"])
             self._grade(bound, journal, clock)
         except KeyboardInterrupt as exc:
             done = sum(key in journal.samples for key in bound.keys)
@@ -164,10 +171,10 @@ class Evaluation:
     def _window(self, phase: Phase, label: str, journal: Journal) -> AbstractContextManager[Window]:
         return self.meter.window(phase, label, journal.append_reading)
 
-    def _recorder(self, journal: Journal, window: Window) -> Callable[[Sample], None]:
+    def _recorder(self, journal: Journal, inference: Inference) -> Callable[[Sample], None]:
         def record(sample: Sample) -> None:
             journal.append(refuse_nan(sample))
-            window.count(1, sample.output_tokens)
+            inference.count(sample)
             self.progress.advance()
 
         return record
@@ -205,6 +212,7 @@ class Evaluation:
             *sizes,
             *spec.notes,
             *finished.engine.get("notes", ()),
+            *cache_notes(samples, remote="://" in bound.checkpoint.base),
             *(f"{label}: {n}" for label, task in bound.tasks.items() for n in task.notes),
         ]
         return RunRecord(
@@ -234,6 +242,8 @@ class Evaluation:
 
     def _energy(self, journal: Journal) -> dict[str, EnergySummary]:
         phases = dict.fromkeys(reading.phase for reading in journal.readings)
+        if journal.samples and all(sample.all_reused for sample in journal.samples.values()):
+            phases.pop("inference", None)  # nothing that was weighed went into these answers
         return {
             phase: summarise([r for r in journal.readings if r.phase == phase], self.plan.energy)
             for phase in phases
@@ -262,18 +272,6 @@ def refuse_nan(sample: Sample) -> Sample:
         if score.value is not None and not math.isfinite(score.value)
     }
     return replace(sample, scores={**sample.scores, **bad}) if bad else sample
-
-
-def _work_facts(before: EngineStats, after: EngineStats, seconds: float) -> dict[str, Json]:
-    busy = after.busy_s - before.busy_s
-    return {
-        "busy_share": round(busy / seconds, 4) if seconds > 0 else None,
-        "requests": after.requests - before.requests,
-        "prompt_tokens": after.prompt_tokens - before.prompt_tokens,
-        "cached_tokens": after.cached_tokens - before.cached_tokens,
-        "output_tokens": after.output_tokens - before.output_tokens,
-        "peak_memory_bytes": after.peak_memory_bytes,
-    }
 
 
 def check_writable(folder: Path) -> None:

@@ -94,8 +94,18 @@ class Common(Strict):
     runs: Path = Path("runs")
     engine: EngineSpec = EngineSpec()
     energy: EnergySpec = EnergySpec()
+    cache: Literal["write", "read", "off"] = Field(
+        default="write",
+        description="Response cache: write keeps answers, read uses them too (true), off does neither (false)",
+    )
     allow_pickle: bool = False
     trust_remote_code: bool = False
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_as_yaml_has_it(cls, value: Any) -> Any:
+        """YAML reads a bare `off` as false."""
+        return ("read" if value else "off") if isinstance(value, bool) else value
 
 
 class EvalPlan(Common, Adds):

@@ -88,6 +88,8 @@ class GenerateRequest:
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling = Sampling()
+    first_draw: int = 0
+    """Draws first_draw .. first_draw + n - 1 are asked for. Only for engines with `takes_first_draw = True`."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ class Completion:
     output_tokens: int = 0
     dropped_prompt_tokens: int = 0
     """Tokens cut from the left because the prompt was longer than the context."""
+    reused: int = 0
+    """Of its outputs, or of its one loglikelihood, how many came from the response cache."""
+    reused_tokens: int = 0
+    """Output tokens of those."""
     queued_s: float = 0.0
     """time.perf_counter() when the request came in."""
     started_s: float = 0.0
@@ -165,6 +171,12 @@ class Sample:
     """Seconds from queued to the first token."""
     total_s: float | None = None
     """Seconds from queued to done."""
+    answers: int = 0
+    """Outputs and loglikelihoods that were asked for it."""
+    reused: int = 0
+    """How many of them came from the response cache."""
+    reused_tokens: int = 0
+    """Output tokens of those: no joules of this run were spent on them."""
     error: str | None = None
     """Why the sample could not be scored at all."""
     graded: bool = True
@@ -175,6 +187,10 @@ class Sample:
     @property
     def failed(self) -> bool:
         return self.error is not None or any(s.value is None and s.error for s in self.scores.values())
+
+    @property
+    def all_reused(self) -> bool:
+        return 0 < self.answers == self.reused
 
 
 @dataclass(frozen=True)

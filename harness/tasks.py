@@ -254,6 +254,7 @@ def completed(grouped: Mapping[str, Sequence[Future[Completion]]]) -> Iterable[s
 def answer_fields(completions: Sequence[Completion]) -> dict[str, Json]:
     """Fields of a Sample that follow from the engine's answers alone."""
     outputs = [output for completion in completions for output in completion.outputs]
+    reused = sum(c.reused for c in completions)
     first = [c.first_token_s - c.queued_s for c in completions if c.first_token_s is not None]
     return {
         "outputs": tuple(output.text for output in outputs),
@@ -262,8 +263,12 @@ def answer_fields(completions: Sequence[Completion]) -> dict[str, Json]:
         "cached_tokens": sum(c.cached_tokens for c in completions),
         "output_tokens": sum(c.output_tokens for c in completions),
         "dropped_prompt_tokens": max((c.dropped_prompt_tokens for c in completions), default=0),
-        "first_token_s": min(first, default=None),
-        "total_s": max((c.done_s - c.queued_s for c in completions), default=None),
+        "first_token_s": None if reused else min(first, default=None),
+        # reading an answer back says nothing of how long it takes
+        "total_s": None if reused else max((c.done_s - c.queued_s for c in completions), default=None),
+        "answers": sum(len(c.outputs) or 1 for c in completions),
+        "reused": reused,
+        "reused_tokens": sum(c.reused_tokens for c in completions),
     }
 
 

@@ -37,7 +37,7 @@ class WorkflowResult(NamedTuple):
 
 def eval_plan(plan: Plan, checkpoints: Sequence[str]) -> EvalPlan:
     """The evaluate part of a plan, for some checkpoints."""
-    shared = {name: getattr(plan, name) for name in ("data_dir", "runs", "engine", "energy")}
+    shared = {name: getattr(plan, name) for name in ("data_dir", "runs", "engine", "energy", "cache")}
     allowed = {name: getattr(plan, name) for name in ("allow_pickle", "trust_remote_code")}
     asked = {
         name: getattr(plan.evaluate, name) for name in type(plan.evaluate).model_fields if name != "base"

@@ -168,7 +168,7 @@ def test_schema_names_every_key():
     found = schema(Plan)
     assert set(found["properties"]) == {
         "name", "base", "stages", "evaluate", "out", "search", "report", "reason", "data_dir", "runs", "engine",
-        "energy", "allow_pickle", "trust_remote_code",
+        "energy", "cache", "allow_pickle", "trust_remote_code",
     }  # fmt: skip
     assert "from" in found["$defs"]["Stage"]["properties"]
     assert found["additionalProperties"] is False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.cli.fields import argument, comma_list, merge, option, plan_data, takes
-from harness.cli.options import Machine, Output, Settings
+from harness.cli.options import Cache, Machine, Output, Settings, cache_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ SOME_FAILED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Output, Settings, Machine):
+class Options(Output, Settings, Cache, Machine):
     checkpoints: list[str] | None = argument(
         help="Folders, hub ids, base+adapter, or bundled:starter", metavar="CHECKPOINT", default=None
     )
@@ -125,7 +125,7 @@ def read_plan(options: Options) -> EvalPlan:
     from harness.suitefile import split_tasks
     from harness.yamlfile import read_yaml, validate
 
-    data: dict[str, Any] = plan_data(options)
+    data: dict[str, Any] = plan_data(options) | cache_data(options)
     checkpoints, adapters = named_checkpoints(options)
     lists = {
         "checkpoints": checkpoints,

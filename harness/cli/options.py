@@ -67,3 +67,24 @@ class Settings:
     set: list[str] | None = option(
         "--set", help="Any other setting of the plan, e.g. --set lora.r=8", metavar="KEY=VALUE"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """The response cache: answers are kept unless the user says no, and read only where the user says so."""
+
+    cache: bool = option(
+        "--cache",
+        help="Use answers of earlier runs where the request is the same; their energy is not known then",
+        default=False,
+    )
+    no_cache: bool = option("--no-cache", help="Keep no answers for --cache, and use none", default=False)
+
+
+def cache_data(options: Cache) -> dict[str, str]:
+    """The plan's setting, where one was given. Raises: BadInput: both were."""
+    from harness.errors import BadInput
+
+    if options.cache and options.no_cache:
+        raise BadInput("--cache and --no-cache contradict each other; give one of them")
+    return {"cache": "read"} if options.cache else {"cache": "off"} if options.no_cache else {}

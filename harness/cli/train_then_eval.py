@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.evaluate import SOME_FAILED, failures
 from harness.cli.fields import argument, option, plan_data, takes
-from harness.cli.options import Machine, Output, Settings
+from harness.cli.options import Cache, Machine, Output, Settings, cache_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Output, Settings, Machine):
+class Options(Output, Settings, Cache, Machine):
     plan: Path | None = argument(
         help="Plan file; without one, the starter plan (offline, CPU)", metavar="[PLAN.YAML]", default=None
     )
@@ -76,7 +76,7 @@ def read_plan(options: Options) -> Plan:
             f"data; offline; a few minutes). It is {path}; copy it to make your own.",
             file=sys.stderr,
         )
-    given = [f"{key}={_yaml(value)}" for key, value in _flat(plan_data(options))]
+    given = [f"{key}={_yaml(value)}" for key, value in _flat(plan_data(options) | cache_data(options))]
     plan = load_plan(path, [*given, *(options.set or ())])
     check_machine(plan, plan.evaluate.strategy)
     return plan
