@@ -23,14 +23,15 @@ def training_threads(parameters: int | None, wanted: Any = None) -> Iterator[int
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(_choose(parameters, wanted))
+    torch.set_num_threads(choose_threads(parameters, wanted))
     try:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
 
 
-def _choose(parameters: int | None, wanted: Any) -> int:
+def choose_threads(parameters: int | None, wanted: Any = None) -> int:
+    """Threads for a model of that many parameters on this machine; the user's word comes first."""
     import torch
 
     if wanted:
