@@ -8,6 +8,7 @@ HarnessError                      exit code 1: something broke that is not the u
 ├── MeterError                    an energy window could not be opened or closed
 ├── TrainingFailed                a trainer stopped before its last step
 ├── Interrupted                   Ctrl-C; the journal is whole, the message says how to go on
+├── CostLimitReached              an endpoint's cost limit; the journal is whole, the same command goes on
 └── UserError                     exit code 2: the user's mistake
     ├── UnknownName               no such suite, task, trainer, metric, engine, ...
     ├── BadPlan                   a plan or a setting does not validate (path and line)
@@ -58,6 +59,10 @@ class TrainingFailed(HarnessError):
 
 class Interrupted(HarnessError):
     """Ctrl-C was pressed; everything scored so far is in the journal."""
+
+
+class CostLimitReached(HarnessError):
+    """An endpoint's cost limit is reached; what was answered is in the journal."""
 
 
 class UserError(HarnessError):
