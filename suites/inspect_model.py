@@ -26,6 +26,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from harness.engines.lazy import LazyEngine
 from harness.errors import BadCheckpoint, BadInput, EngineError, HarnessError, UserError
 from harness.protocols import Engine, Strategy
 from harness.records import Completion, GenerateRequest, Sampling
@@ -92,18 +93,18 @@ class HarnessAPI(ModelAPI):
             raise EngineError("the run is being stopped")
         try:
             check_supported(tools, config)
-            ids = self.encode(input)
+            request = GenerateRequest(
+                self.encode(input),
+                sampling_of(config, self.seed, self.max_tokens() or DEFAULT_MAX_TOKENS),
+            )
+            submit = partial(self.strategy.submit, self.engine) if self.strategy else self.engine.submit
+            # The first use may load the model; the event loop must not stand still meanwhile.
+            futures = (
+                await anyio.to_thread.run_sync(submit, [request]) if _lazy(self.engine) else submit([request])
+            )
         except UserError as exc:
             self.stopped = exc
             raise
-        request = GenerateRequest(
-            ids, sampling_of(config, self.seed, self.max_tokens() or DEFAULT_MAX_TOKENS)
-        )
-        submit = partial(self.strategy.submit, self.engine) if self.strategy else self.engine.submit
-        # The first use may load the model; the event loop must not stand still meanwhile.
-        futures = (
-            await anyio.to_thread.run_sync(submit, [request]) if _lazy(self.engine) else submit([request])
-        )
         return model_output(self.model_name, await answer(futures[0]))
 
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
@@ -210,7 +211,10 @@ def model_output(model: str, completion: Completion) -> ModelOutput:
     first = None if completion.first_token_s is None else completion.first_token_s - completion.queued_s
     facts: Mapping[str, Any] = {
         "dropped_prompt_tokens": completion.dropped_prompt_tokens,
-        "first_token_s": first,
+        "first_token_s": None if completion.reused else first,
+        "answers": len(completion.outputs),
+        "reused": completion.reused,
+        "reused_tokens": completion.reused_tokens,
     }
     seconds = completion.done_s - completion.queued_s
     return ModelOutput(model=model, choices=choices, usage=usage, time=seconds, metadata=dict(facts))
@@ -224,4 +228,4 @@ async def answer(future: Future[Completion]) -> Completion:
 
 
 def _lazy(engine: Engine) -> bool:
-    return hasattr(engine, "loaded")
+    return isinstance(engine, LazyEngine)

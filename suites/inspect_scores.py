@@ -46,6 +46,7 @@ def to_sample(task: str, sample_id: str, done: Any, models: Models) -> Sample:
     cached = (usage.input_tokens_cache_read or 0) if usage else 0
     facts = done.output.metadata or {}
     choices = done.output.choices
+    reused = reuse(done)
     judged = models.judge is not None and models.judge in done.model_usage
     metadata = {
         **_plain(done.metadata),
@@ -71,10 +72,19 @@ def to_sample(task: str, sample_id: str, done: Any, models: Models) -> Sample:
         output_tokens=usage.output_tokens if usage else 0,
         dropped_prompt_tokens=facts.get("dropped_prompt_tokens", 0),
         first_token_s=facts.get("first_token_s"),
-        total_s=done.output.time,
+        # reading an answer back says nothing of how long it takes
+        total_s=None if reused["reused"] else done.output.time,
+        **reused,
         error=None if error is None else " ".join(error.split())[:500],
         metadata=metadata,
     )
+
+
+def reuse(done: Any) -> dict[str, int]:
+    """What of a sample's answers, over all its turns and a checkpoint's judging itself, came from the cache."""
+    own = [e for e in done.events if e.event == "model" and e.model.startswith("harness/")]
+    facts = [event.output.metadata or {} for event in own]
+    return {name: sum(fact.get(name, 0) for fact in facts) for name in ("answers", "reused", "reused_tokens")}
 
 
 def prompt_text(given: Any) -> str:
