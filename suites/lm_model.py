@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import fields, replace
-from functools import lru_cache
 from typing import Any
 
 from lm_eval import utils
@@ -29,13 +28,12 @@ from harness.records import (
     Request,
     Sampling,
 )
+from harness.tokens import Ids, encoder_of
 
 MAX_GEN_TOKS = 256
 """HFLM.max_gen_toks"""
 HF_TOP_K = 50
 """What transformers' generate() takes where a task samples and names no top_k."""
-CONTEXTS_KEPT = 32
-"""A context is shared by the choices of a question: its tokens are kept that long."""
 UNDERSTOOD = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "use_cache", "seed"}
 
 Response = Any
@@ -66,7 +64,6 @@ class HarnessLM(TemplateLM):
         self.overrides = {key: value for key, value in (overrides or {}).items() if key in _SAMPLING}
         if isinstance(self.overrides.get("stop"), list):
             self.overrides["stop"] = tuple(self.overrides["stop"])
-        self._context_ids = lru_cache(maxsize=CONTEXTS_KEPT)(self._encode_default)
 
     # What lm-eval wants to know of a model
 
@@ -124,38 +121,59 @@ class HarnessLM(TemplateLM):
             turns = [message for message in chat_history if message["role"] != "system"]
             return str(self.tokenizer.apply_chat_template(turns, **how))
 
-    # Tokens
+    # Tokens: many texts at a time
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """As HFLM.tok_encode: the tokenizer's own special tokens, but for text that begins with the BOS."""
         if add_special_tokens is not None:
             return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
-        return list(self._context_ids(string))
+        return list(self._encode([string], self.tokenizer.decode([self.prefix_token_id]))[0])
 
-    def _encode_default(self, string: str) -> tuple[int, ...]:
-        if has_bos_prefix(string, self.tokenizer.decode([self.prefix_token_id])):
-            return tuple(self.tokenizer.encode(string, add_special_tokens=False))
-        return tuple(self.tokenizer.encode(string))
+    def _encode(self, texts: Sequence[str], bos: str | None) -> list[Ids]:
+        """Ids with the tokenizer's special tokens, but for texts that begin with the BOS themselves."""
+        encoder = encoder_of(self.tokenizer)
+        marked = [has_bos_prefix(text, bos) for text in texts]
+        ids = {}
+        for special in (True, False):
+            chosen = [text for text, mark in zip(texts, marked, strict=True) if mark is not special]
+            ids |= dict(zip(chosen, encoder.encode(chosen, special=special), strict=True))
+        return [ids[text] for text in texts]
 
-    def encode_prompt(self, string: str) -> tuple[int, ...]:
-        """As HFLM.tok_batch_encode does for a batch of one."""
-        if has_bos_prefix(string, getattr(self.tokenizer, "bos_token", None)):
-            return tuple(self.tokenizer.encode(string, add_special_tokens=False))
-        return tuple(self.tokenizer.encode(string))
+    def encode_prompts(self, texts: Sequence[str]) -> list[Ids]:
+        """As HFLM.tok_batch_encode does for batches of one."""
+        return self._encode(texts, getattr(self.tokenizer, "bos_token", None))
 
-    def encode_pair(self, context: str, continuation: str) -> LoglikelihoodRequest:
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[LoglikelihoodRequest]:
+        """Contexts and continuations as TemplateLM._encode_pair encodes them: spaces that end a context go over to
+        the continuation, and what follows the context's tokens in the whole text are the continuation's.
+        """
+        moved = [_without_trailing_space(context, tail) for context, tail in pairs if context]
+        texts = [text for context, tail in moved for text in (context, context + tail)]
+        ids = iter(self._encode(texts, self.tokenizer.decode([self.prefix_token_id])))
+        alone = iter(encoder_of(self.tokenizer).encode([t for c, t in pairs if not c], special=False))
+        requests = []
+        for context, _ in pairs:
+            if context:
+                head, whole = next(ids), next(ids)
+                requests.append(LoglikelihoodRequest(head, whole[len(head) :]))
+            else:
+                requests.append(self._after_nothing(next(alone)))
+        return requests
+
+    def _after_nothing(self, tail: Ids) -> LoglikelihoodRequest:
         """As TemplateLM.loglikelihood: an empty context becomes BOS, or EOS where there is none."""
-        if context:
-            return LoglikelihoodRequest(*map(tuple, self._encode_pair(context, continuation)))
-        tail = self.tok_encode(continuation, add_special_tokens=False)
         if tail and tail[0] == self.prefix_token_id:
-            return LoglikelihoodRequest(tuple(tail[:1]), tuple(tail[1:]))
-        return LoglikelihoodRequest((self.prefix_token_id,), tuple(tail))
+            return LoglikelihoodRequest(tail[:1], tail[1:])
+        return LoglikelihoodRequest((self.prefix_token_id,), tail)
 
-    def encode_windows(self, text: str) -> list[LoglikelihoodRequest]:
-        """Disjoint windows over a text, each token predicted once, as HFLM.loglikelihood_rolling cuts them."""
+    def encode_windows(self, texts: Sequence[str]) -> list[list[LoglikelihoodRequest]]:
+        """Disjoint windows over texts, each token predicted once, as HFLM.loglikelihood_rolling cuts them."""
+        encoded = self._encode(texts, self.tokenizer.decode([self.prefix_token_id]))
+        return [self._windows(ids) for ids in encoded]
+
+    def _windows(self, ids: Ids) -> list[LoglikelihoodRequest]:
         windows = utils.get_rolling_token_windows(
-            token_list=list(self._encode_default(text)),
+            token_list=list(ids),
             prefix_token=self.prefix_token_id,
             max_seq_len=self.max_length,
             context_len=1,
@@ -185,17 +203,28 @@ class HarnessLM(TemplateLM):
         drawn = replace(drawn, **{"n": repeats, **self.overrides})
         return drawn if drawn.temperature > 0 else replace(drawn, n=1)
 
-    # One request of lm-eval <-> requests of the engine
+    # Requests of lm-eval <-> requests of the engine
 
-    def ask(self, instance: Instance) -> list[Request]:
-        """Requests of the engine that answer one of lm-eval's."""
-        if instance.request_type == "loglikelihood":
-            return [self.encode_pair(*instance.args)]
-        if instance.request_type == "loglikelihood_rolling":
-            return list(self.encode_windows(*instance.args))
-        context, gen_kwargs = instance.args
+    def ask(self, instances: Sequence[Instance]) -> list[list[Request]]:
+        """Per request of lm-eval, the engine's requests that answer it."""
+        by_kind: dict[str, list[int]] = {}
+        for place, instance in enumerate(instances):
+            by_kind.setdefault(instance.request_type, []).append(place)
+        asked: dict[int, list[Request]] = {}
+        for kind, places in by_kind.items():
+            made = self._ask_kind(kind, [instances[place] for place in places])
+            asked |= dict(zip(places, made, strict=True))
+        return [asked[place] for place in range(len(instances))]
+
+    def _ask_kind(self, kind: str, instances: Sequence[Instance]) -> list[list[Request]]:
+        if kind == "loglikelihood":
+            return [[request] for request in self.encode_pairs([one.args for one in instances])]
+        if kind == "loglikelihood_rolling":
+            return [list(windows) for windows in self.encode_windows([one.args[0] for one in instances])]
+        prompts = self.encode_prompts([one.args[0] for one in instances])
         return [
-            GenerateRequest(self.encode_prompt(context), self.sampling(gen_kwargs, instance.repeats or 1))
+            [GenerateRequest(ids, self.sampling(one.args[1], one.repeats or 1))]
+            for ids, one in zip(prompts, instances, strict=True)
         ]
 
     @staticmethod
@@ -246,7 +275,7 @@ class HarnessLM(TemplateLM):
         return [answers[place][number] for place, number in draw]
 
     def _answer(self, requests: Sequence[Instance]) -> list[list[Response]]:
-        asked = [self.ask(request) for request in requests]
+        asked = self.ask(requests)
         futures = iter(self.submit([item for group in asked for item in group]))
         answers = []
         for request, group in zip(requests, asked, strict=True):
@@ -265,3 +294,8 @@ class HarnessLM(TemplateLM):
 
 
 _SAMPLING = {field.name for field in fields(Sampling)}
+
+
+def _without_trailing_space(context: str, continuation: str) -> tuple[str, str]:
+    stripped = context.rstrip()
+    return stripped, context[len(stripped) :] + continuation

@@ -195,7 +195,8 @@ class LmEvalTask:
             ]
             for sample_id in chunk
         }
-        asked = {sample_id: [lm.ask(one) for one in group] for sample_id, group in instances.items()}
+        flat = iter(lm.ask([one for group in instances.values() for one in group]))
+        asked = {sample_id: [next(flat) for _ in group] for sample_id, group in instances.items()}
         futures = iter(
             lm.submit([request for groups in asked.values() for group in groups for request in group])
         )

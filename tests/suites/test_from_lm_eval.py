@@ -318,10 +318,9 @@ def test_an_empty_context_becomes_one_token():
     from suites.from_lm_eval import HarnessLM
 
     lm = HarnessLM(Reciter())
-    request = lm.encode_pair("", "ab")
+    request, moved = lm.encode_pairs([("", "ab"), ("a ", "b")])
     assert request.context_ids == (lm.tokenizer.eos_token_id,)  # no BOS here, so EOS
     assert lm.tokenizer.decode(request.continuation_ids) == "ab"
-    moved = lm.encode_pair("a ", "b")
     assert (lm.tokenizer.decode(moved.context_ids), lm.tokenizer.decode(moved.continuation_ids)) == (
         "a",
         " b",
