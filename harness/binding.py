@@ -14,12 +14,14 @@ from harness.answers.cache import Answers
 from harness.answers.keys import model_identity
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
+from harness.endpoints import is_endpoint
+from harness.engines.choice import ENDPOINT, answer_settings, check_engines, engine_of
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import BadCheckpoint, BadInput, UnknownName
 from harness.folders import has_chat_template
 from harness.hashing import hash_json, slug
 from harness.journal import Key
-from harness.plan import EvalPlan
+from harness.plan import EngineSpec, EvalPlan
 from harness.protocols import Engine, Progress, Task, TaskContext, TaskRef
 from harness.records import Checkpoint, Json
 from harness.store import Store
@@ -46,6 +48,7 @@ class Bound:
 
 def resolve_all(plan: EvalPlan) -> list[Checkpoint]:
     """Checkpoints of the plan, then the adapters on the one of them, with names that tell them apart."""
+    check_engines(plan)
     adapters = adapter_specs(plan.checkpoints[0], plan.adapters) if plan.adapters else []
     found = [
         resolve(spec, allow_pickle=plan.allow_pickle, trust_remote_code=plan.trust_remote_code)
@@ -93,11 +96,13 @@ class Binder:
 
         Raises: UserError: a dataset, an option or a metric that cannot be used; a chat without a chat template.
         """
-        shared = self.shared_engine()
+        shared = self.shared_engine(self.checkpoints[0])
         for number, spec in enumerate(self.suites):
             bound = self._checked[number] = self.bind(self.checkpoints[0], spec, shared)
             chats = [label for label, task in bound.tasks.items() if getattr(task, "chat", False) is True]
             for checkpoint in self.checkpoints:
+                if is_endpoint(checkpoint.spec):
+                    continue  # the server's template: known when it is asked
                 if chats and not has_chat_template(Path(tokenizer_folder(checkpoint))):
                     raise BadCheckpoint(
                         f"task {chats[0]!r} of suite {spec.name!r} is a chat and {checkpoint.name!r} has no chat "
@@ -105,8 +110,9 @@ class Binder:
                         "--chat off"
                     )
 
-    def shared_engine(self) -> SharedEngine:
-        spec = self.plan.engine
+    def shared_engine(self, checkpoint: Checkpoint | None = None) -> SharedEngine:
+        """The engine for a checkpoint and all that share its base; None: for the plan's first."""
+        spec = engine_of(self.plan, checkpoint or self.checkpoints[0])
         given = {
             "dtype": spec.dtype,
             "device": spec.device,
@@ -125,11 +131,12 @@ class Binder:
         return SharedEngine(spec.name, load, self._open_answers)
 
     def _open_answers(self, checkpoint: Checkpoint) -> Answers | None:
-        spec = self.plan.engine
+        spec = answer_settings(engine_of(self.plan, checkpoint))
         if self.plan.cache == "off":
             return None
         origin = registry.origin("engine", spec.name)
-        identity = model_identity(checkpoint, spec, origin, device_kind(spec.device))
+        device = "elsewhere" if spec.name == ENDPOINT else device_kind(spec.device)
+        identity = model_identity(checkpoint, spec, origin, device)
         return Answers(self.plan.runs, checkpoint, identity, reads=self.plan.cache == "read")
 
     def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
@@ -176,6 +183,7 @@ class Binder:
         self, spec: SuiteSpec, checkpoint: Checkpoint, tasks: Mapping[str, Task]
     ) -> dict[str, Json]:
         plan = self.plan
+        engine = answer_settings(engine_of(plan, checkpoint))
         speed = [plan.engine.threads, plan.engine.batch_tokens]
         return {
             "checkpoint": checkpoint.fingerprint,
@@ -185,7 +193,7 @@ class Binder:
             "tasks": {label: [task.version, task.fingerprint] for label, task in tasks.items()},
             "headline": [[t.label, t.metric, t.weight] for t in spec.tasks],
             "strategy": self.strategy.identity(),
-            "engine": [plan.engine.name, plan.engine.dtype, device_kind(plan.engine.device)],
+            "engine": engine_identity(engine),
             "speed": speed if measures_speed(tasks.values()) else [],
             "limit": plan.limit,
             "seed": plan.seed,
@@ -200,6 +208,13 @@ class Binder:
 def measures_speed(tasks: Iterable[Task]) -> bool:
     """Whether any of the tasks depends on how fast the engine is set to run."""
     return any(getattr(task, "measures_speed", False) for task in tasks)
+
+
+def engine_identity(engine: EngineSpec) -> list[Json]:
+    """What of the engine a run depends on."""
+    if engine.name == ENDPOINT:
+        return [engine.name, engine.options]
+    return [engine.name, engine.dtype, device_kind(engine.device)]
 
 
 def device_kind(name: str) -> str:

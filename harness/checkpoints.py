@@ -1,6 +1,7 @@
 """Resolve what a user typed to a checkpoint on disk, fingerprint it, and refuse what is broken or unsafe.
 
-A spec is a folder, a hub id (owner/name[@revision]), base+adapter, an adapter's folder, or bundled:starter.
+A spec is a folder, a hub id (owner/name[@revision]), base+adapter, an adapter's folder, bundled:starter, or an
+endpoint, http(s)://host[:port]/v1#model (harness.endpoints).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from harness.adapters import refuse_other_base
 from harness.cards import CARD, Card, read_card, write_card
+from harness.endpoints import checkpoint_of, is_endpoint
 from harness.errors import BadCheckpoint
 from harness.fingerprint import digest_of
 from harness.folders import (
@@ -35,7 +37,7 @@ def resolve(
     """Find a checkpoint, check that it is whole and safe, and fingerprint it.
 
     Args:
-        spec: folder, hub id, base+adapter, an adapter's folder alone, or bundled:starter.
+        spec: folder, hub id, base+adapter, an adapter's folder alone, bundled:starter, or an endpoint.
         allow_pickle: unpickle weights where there are no safetensors.
         trust_remote_code: run Python code that comes with the checkpoint.
         name: label for tables; None: made from the spec.
@@ -43,6 +45,8 @@ def resolve(
         BadCheckpoint: nothing there, files missing, half-written weights, an adapter of another base.
         UnsafeCheckpoint: pickle weights or remote code without permission.
     """
+    if is_endpoint(spec):
+        return checkpoint_of(spec, name)
     allowed = Permissions(allow_pickle, trust_remote_code)
     base_spec, adapter_spec = split_spec(spec)
     first = find_folder(base_spec, allow_pickle=allow_pickle)

@@ -29,7 +29,7 @@ def dry_run(plan: EvalPlan) -> list[PlannedTask]:
     planned = []
     for checkpoint in binder.checkpoints:
         for spec in binder.suites:
-            bound = binder.bind(checkpoint, spec, binder.shared_engine())
+            bound = binder.bind(checkpoint, spec, binder.shared_engine(checkpoint))
             held = _held(binder.store, run_id(binder.store, bound))
             for label, task in bound.tasks.items():
                 ids = list(task.sample_ids)

@@ -162,7 +162,7 @@ def _has_gaps(closed: Sequence[EnergyReading]) -> bool:
     unknown_s: defaultdict[str, float] = defaultdict(float)
     for reading in closed:
         for c in reading.components:
-            if c.gross_j is None and c.provenance != "absent":
+            if c.gross_j is None and not c.provenance.startswith("absent"):
                 unknown_s[c.component] += reading.duration_s
     return any(seconds > UNKNOWN_SHARE * total_s for seconds in unknown_s.values())
 

@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 from harness import registry
 from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
+from harness.endpoints import is_endpoint
 from harness.energy import summarise
+from harness.engines.choice import check_scoring
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
 from harness.inference import Inference, cache_notes
 from harness.journal import Journal
+from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
 from harness.protocols import Meter, Progress, SilentProgress, Window
 from harness.records import Checkpoint, EnergySummary, Json, Phase, RunRecord, Sample, Score
@@ -81,8 +84,10 @@ class Evaluation:
         self.binder.check()
         check_writable(self.plan.runs)
         records: dict[str, list[RunRecord]] = {}
-        for group in by_base(self.binder.checkpoints):
-            shared = self.binder.shared_engine()
+        groups = by_base(self.binder.checkpoints)
+        # endpoints first: what a server cannot be asked is found before hours go into a model
+        for group in sorted(groups, key=lambda group: not is_endpoint(group[0].spec)):
+            shared = self.binder.shared_engine(group[0])
             try:
                 for checkpoint in group:
                     suites = self.binder.suites
@@ -151,7 +156,7 @@ class Evaluation:
         try:
             if any(todo.values()):
                 loaded_s = bound.engine.load_s
-                inference = Inference(bound.engine, lambda: self._window("inference", label, journal))
+                inference = Inference(bound.engine, lambda: self._inference_window(bound, label, journal))
                 with clock.phase("inference"), inference.open():
                     for name, task in bound.tasks.items():
                         if todo[name]:
@@ -170,6 +175,14 @@ class Evaluation:
 
     def _window(self, phase: Phase, label: str, journal: Journal) -> AbstractContextManager[Window]:
         return self.meter.window(phase, label, journal.append_reading)
+
+    def _inference_window(self, bound: Bound, label: str, journal: Journal) -> AbstractContextManager[Window]:
+        """Opened when the engine is loaded and about to compute. Raises: BadInput: it cannot be asked this."""
+        engine = bound.engine.loaded
+        check_scoring(engine, bound.tasks)
+        if getattr(engine, "energy_elsewhere", None) is not None:
+            return unweighed("inference", label, journal.append_reading)
+        return self._window("inference", label, journal)
 
     def _recorder(self, journal: Journal, inference: Inference) -> Callable[[Sample], None]:
         def record(sample: Sample) -> None:

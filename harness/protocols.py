@@ -59,7 +59,13 @@ class Engine(Protocol):
 
     A future fails with EngineError when its request could not be answered; it never returns a made-up
     answer. submit() does not block on computing. Engines are safe to call from several threads.
+
+    Optional attribute: `takes_first_draw` (True: it heeds GenerateRequest.first_draw, so that more draws of a prompt
+    cost those draws alone).
     """
+
+    # Optional attributes: `can_score` (False: log-likelihood requests are refused), `energy_elsewhere` (why this
+    # machine's energy is not the model's; None: it is).
 
     @property
     def name(self) -> str: ...
@@ -155,8 +161,9 @@ class Task(Protocol):
     """One benchmark, bound to a context: knows its samples, runs them, grades them, adds them up.
 
     Optional attributes: `metric_names` (what it will report, so that a wrong headline metric is refused early),
-    `chat` (True: it cannot be asked without a chat template), `measures_speed` (True: threads and batch size are
-    part of the run's identity).
+    `chat` (True: it cannot be asked without a chat template), `compares_likelihoods` (True: it asks log-likelihoods)
+    and `generative_form` (what to ask of a model that gives none, as --tasks takes it), `measures_speed` (True:
+    threads and batch size are part of the run's identity).
     """
 
     name: str

@@ -51,7 +51,7 @@ class Checkpoint:
     name: str
     """Short label for tables; unique within a plan."""
     base: str
-    """Folder or hub id of the base weights."""
+    """Folder or hub id of the base weights; of an endpoint, the URL of its API."""
     adapter: str | None
     """Folder of a PEFT adapter on the base, or None."""
     fingerprint: str
@@ -217,7 +217,8 @@ class ComponentEnergy:
 
     component: Literal["cpu", "gpu", "ram"]
     provenance: str
-    """measured:nvml_counter | measured:rapl_package | estimated:cpu_load | estimated:ram | absent | ..."""
+    """measured:nvml_counter | measured:rapl_package | estimated:cpu_load | estimated:ram | absent | ...;
+    absent:elsewhere where another machine computed."""
     gross_j: float | None
     net_j: float | None = None
     """Gross less idle power times duration; None where no baseline was taken."""

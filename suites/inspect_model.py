@@ -27,7 +27,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from harness.engines.lazy import LazyEngine
-from harness.errors import BadCheckpoint, BadInput, EngineError, HarnessError, UserError
+from harness.errors import BadCheckpoint, BadInput, EngineError, HarnessError
 from harness.protocols import Engine, Strategy
 from harness.records import Completion, GenerateRequest, Sampling
 
@@ -102,10 +102,12 @@ class HarnessAPI(ModelAPI):
             futures = (
                 await anyio.to_thread.run_sync(submit, [request]) if _lazy(self.engine) else submit([request])
             )
-        except UserError as exc:
-            self.stopped = exc
+            return model_output(self.model_name, await answer(futures[0]))
+        except EngineError:
             raise
-        return model_output(self.model_name, await answer(futures[0]))
+        except HarnessError as exc:  # no answer of this run can be had: a setting, or a server's cost limit
+            self.stopped = self.stopped or exc
+            raise
 
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Token ids of a conversation, through the chat template unless chat is off.
@@ -131,8 +133,10 @@ def load_engine(spec: str) -> Engine:
     """The default engine on a checkpoint as the command line names it: folder, hub id, base+adapter."""
     from harness import registry
     from harness.checkpoints import resolve
+    from harness.endpoints import is_endpoint
 
-    loaded: Engine = registry.load("engine", "transformers").load(resolve(spec), {})
+    name = "endpoint" if is_endpoint(spec) else "transformers"
+    loaded: Engine = registry.load("engine", name).load(resolve(spec), {})
     return loaded
 
 

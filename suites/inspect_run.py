@@ -44,7 +44,7 @@ def evaluate(task: Any, model: Any, journal: Callable[[Any], None], options: dic
     api: HarnessAPI = model.api
 
     def hand_on(sample: Any) -> None:
-        if api.stopped is not None:
+        if api.stopped is not None and sample.error is not None:
             return  # what fails from now on fails for that reason, and will be asked again
         try:
             journal(sample)

@@ -21,7 +21,9 @@ SOME_FAILED = 3
 @dataclass(frozen=True, kw_only=True)
 class Options(Output, Settings, Cache, Machine):
     checkpoints: list[str] | None = argument(
-        help="Folders, hub ids, base+adapter, or bundled:starter", metavar="CHECKPOINT", default=None
+        help="Folders, hub ids, base+adapter, bundled:starter, or servers (https://host/v1#model)",
+        metavar="CHECKPOINT",
+        default=None,
     )
     adapters: list[str] | None = option(
         "--adapters",
@@ -58,6 +60,9 @@ class Options(Output, Settings, Cache, Machine):
         "--detoxify-checkpoint",
         help="Detoxify's weights, for use without the hub",
         plan="detoxify_checkpoint",
+    )
+    engine_option: list[str] | None = option(
+        "--engine-option", help="Option of the engine, e.g. rpm=60 (docs/endpoints.md)", metavar="KEY=VALUE"
     )
     judge: str | None = option("--judge", help="Model that grades where a task wants one", plan="judge")
     plan: Path | None = option("--plan", help="YAML file with any of these settings; options override it")
@@ -134,16 +139,17 @@ def read_plan(options: Options) -> EvalPlan:
         "tasks": [task for text in options.tasks or () for task in split_tasks(text)],
     }
     data |= {key: value for key, value in lists.items() if value}
+    settings = [f"engine.options.{text}" for text in options.engine_option or ()] + list(options.set or ())
     if options.apply_chat_template:
         data["chat"] = "on"
     if options.plan is None and not data.get("checkpoints"):
         raise BadPlan("no checkpoint given; name a folder, a hub id, base+adapter, or bundled:starter")
     if options.plan is None:
-        plan = from_options(EvalPlan, apply_settings(data, options.set or ()))
+        plan = from_options(EvalPlan, apply_settings(data, settings))
     else:
         file = read_yaml(options.plan)
         below = file.data if isinstance(file.data, dict) else {}
-        data = apply_settings(merge(below, data), options.set or ())
+        data = apply_settings(merge(below, data), settings)
         plan = validate(EvalPlan, file._replace(data=data))
     check_machine(plan, plan.strategy)
     return plan
