@@ -56,6 +56,18 @@ class EngineConformance:
         assert texts[0] != texts[2]
         assert len(first.outputs) == 2
 
+    def test_a_later_draw_alone_is_that_draw_of_all(self, engine: Engine) -> None:
+        """For engines with takes_first_draw; the others may ignore the field."""
+        if not getattr(engine, "takes_first_draw", False):
+            return
+        drawn = Sampling(max_tokens=12, temperature=1.0, seed=1, n=3)
+        request = GenerateRequest(ids_of(engine, TEXTS[0]), drawn)
+        later = replace(request, sampling=replace(drawn, n=2), first_draw=1)
+        whole, part = answers(engine, [request, later])
+        texts = [output.token_ids for output in whole.outputs]
+        assert [output.token_ids for output in part.outputs] == texts[1:]
+        assert texts[0] != texts[1], "draws that are all alike prove nothing"
+
     def test_loglikelihoods_obey_the_chain_rule(self, engine: Engine) -> None:
         head, middle, tail = (ids_of(engine, t) for t in TEXTS)
         whole, first, second = answers(

@@ -13,7 +13,7 @@ import torch
 
 from harness.engines.batching import Window
 from harness.protocols import Tokenizer
-from harness.records import FinishReason, Output, Sampling
+from harness.records import FinishReason, GenerateRequest, Output, Sampling
 
 STOP_TAIL_TOKENS = 8
 """Tokens decoded beyond the longest stop string when looking for it."""
@@ -61,10 +61,12 @@ class Decoding:
     """Padded prompt tokens of one forward pass; longer prefills are cut into several."""
 
 
-def make_rows(index: int, window: Window, sampling: Sampling, queued_s: float, stop_tail: int) -> list[Row]:
+def make_rows(
+    index: int, window: Window, request: GenerateRequest, queued_s: float, stop_tail: int
+) -> list[Row]:
     """The n rows of a request. A row's random numbers depend on seed, draw and prompt alone."""
-    rows = []
-    for draw in range(sampling.n):
+    rows, sampling = [], request.sampling
+    for draw in range(request.first_draw, request.first_draw + sampling.n):
         uniforms = None
         if sampling.temperature > 0:
             key = f"{sampling.seed}:{draw}:{window.ids}".encode()

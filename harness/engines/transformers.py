@@ -38,6 +38,7 @@ class TransformersEngine:
     """
 
     name = "transformers"
+    takes_first_draw = True
 
     def __init__(self, checkpoint: Checkpoint, options: Mapping[str, Json]) -> None:
         unknown = sorted(set(options) - OPTIONS)

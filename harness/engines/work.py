@@ -76,9 +76,8 @@ class Work:
         for index, item in enumerate(queued):
             if isinstance(item.request, GenerateRequest):
                 window = fit_prompt(item.request, self.max_length)
-                sampling = item.request.sampling
-                tail = self._stop_tail(sampling.stop)
-                rows += generation.make_rows(index, window, sampling, item.queued_s, tail)
+                tail = self._stop_tail(item.request.sampling.stop)
+                rows += generation.make_rows(index, window, item.request, item.queued_s, tail)
         return rows
 
     def _stop_tail(self, stops: Sequence[str]) -> int:
