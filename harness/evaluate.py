@@ -18,6 +18,7 @@ from harness.energy import summarise
 from harness.engines.choice import check_scoring
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
+from harness.feeding import prepare, run_tasks
 from harness.inference import Inference, cache_notes
 from harness.journal import Journal
 from harness.meters.elsewhere import unweighed
@@ -155,13 +156,12 @@ class Evaluation:
         facts: dict[str, Json] = {"name": bound.engine.name}
         try:
             if any(todo.values()):
-                loaded_s = bound.engine.load_s
+                work = [(task, todo[name]) for name, task in bound.tasks.items() if todo[name]]
+                with _timed_without_load(clock, "data", bound.engine):
+                    prepare(task for task, _ in work)
                 inference = Inference(bound.engine, lambda: self._inference_window(bound, label, journal))
-                with clock.phase("inference"), inference.open():
-                    for name, task in bound.tasks.items():
-                        if todo[name]:
-                            task.run(todo[name], self._recorder(journal, inference))
-                clock.seconds["inference"] -= bound.engine.load_s - loaded_s
+                with _timed_without_load(clock, "inference", bound.engine), inference.open():
+                    run_tasks(work, self._recorder(journal, inference))
                 facts |= inference.facts(clock.seconds["inference"])
             self._grade(bound, journal, clock)
         except KeyboardInterrupt as exc:
@@ -261,6 +261,15 @@ class Evaluation:
             phase: summarise([r for r in journal.readings if r.phase == phase], self.plan.energy)
             for phase in phases
         }
+
+
+@contextmanager
+def _timed_without_load(clock: Clock, phase: str, engine: LazyEngine) -> Iterator[None]:
+    """Time a phase; loading the model is a phase of its own, wherever it happens."""
+    loaded_s = engine.load_s
+    with clock.phase(phase):
+        yield
+    clock.seconds[phase] -= engine.load_s - loaded_s
 
 
 class Finished(NamedTuple):

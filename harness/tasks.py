@@ -6,16 +6,16 @@ A plug-in author subclasses RequestTask and fills in items(), requests() and sco
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from queue import SimpleQueue
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple
 
 from harness.errors import BadCheckpoint, BadInput, EngineError
+from harness.feeding import FedTask, Question, pieces
 from harness.hashing import hash_json
-from harness.protocols import Engine, Record, TaskContext, TaskRef
+from harness.protocols import Engine, TaskContext, TaskRef
 from harness.records import (
     Completion,
     GenerateRequest,
@@ -29,6 +29,7 @@ from harness.records import (
 )
 from harness.sampling import SAMPLING, SamplingSpec, check_names, read
 from harness.stats.intervals import summarise
+from harness.tokens import encoder_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class MetricSpec:
     """Metadata key whose equal values belong together (k samples of a prompt, questions on one passage)."""
 
 
-class RequestTask(ABC):
+class RequestTask(FedTask, ABC):
     """A task whose samples are independent requests to an engine."""
 
     name: str
@@ -169,8 +170,7 @@ class RequestTask(ABC):
     def compare(self, text: str, continuations: Sequence[str]) -> Asked:
         """One loglikelihood request per continuation of a prompt."""
         prompt, ids = self.encode(text)
-        encode = self.engine.tokenizer.encode
-        tails = [tuple(encode(tail, add_special_tokens=False)) for tail in continuations]
+        tails = encoder_of(self.engine.tokenizer).encode(continuations, special=False)
         return Asked(prompt, tuple(LoglikelihoodRequest(ids, tail) for tail in tails))
 
     def encode(self, text: str | Sequence[Mapping[str, str]]) -> tuple[str, tuple[int, ...]]:
@@ -181,7 +181,7 @@ class RequestTask(ABC):
         tokenizer = self.engine.tokenizer
         if not self.chat:
             plain = text if isinstance(text, str) else "\n\n".join(turn["content"] for turn in text)
-            return plain, tuple(tokenizer.encode(plain, add_special_tokens=True))
+            return plain, encoder_of(tokenizer).encode([plain], special=True)[0]
         if not tokenizer.chat_template:
             raise BadCheckpoint(
                 f"task {self.name!r} is a chat and the tokenizer of {self._checkpoint_name()!r} has no chat template; "
@@ -190,18 +190,17 @@ class RequestTask(ABC):
         turns = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
         rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         # The template writes its own special tokens: adding them again would double the BOS.
-        return rendered, tuple(tokenizer.encode(rendered, add_special_tokens=False))
+        return rendered, encoder_of(tokenizer).encode([rendered], special=False)[0]
 
-    def run(self, todo: Sequence[str], record: Record) -> None:
-        """Queue everything at once, score and journal in the order of completion."""
-        asked = {sample_id: self.requests(self._items[sample_id]) for sample_id in todo}
-        flat = [(sample_id, request) for sample_id, ask in asked.items() for request in ask.requests]
-        futures = self.context.strategy.submit(self.engine, [request for _, request in flat])
-        grouped: dict[str, list[Future[Completion]]] = {sample_id: [] for sample_id in asked}
-        for (sample_id, _), future in zip(flat, futures, strict=True):
-            grouped[sample_id].append(future)
-        for sample_id in completed(grouped):
-            record(self._sample(self._items[sample_id], asked[sample_id], grouped[sample_id]))
+    def questions(self, todo: Sequence[str]) -> Iterator[list[Question]]:
+        """Tokenise piece by piece, ahead of the engine."""
+        items = (self._items[sample_id] for sample_id in todo)
+        asked = ((item, self.requests(item)) for item in items)
+        for piece in pieces(asked, lambda pair: len(pair[1].prompt) * len(pair[1].requests)):
+            yield [Question(item.id, ask.requests, partial(self._sample, item, ask)) for item, ask in piece]
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
+        return self.context.strategy.submit(self.engine, requests)
 
     def _sample(self, item: Item, asked: Asked, futures: Sequence[Future[Completion]]) -> Sample:
         blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
@@ -234,21 +233,6 @@ def check_ids(items: Iterable[Item], task: str) -> None:
         if item.id in seen:
             raise BadInput(f"task {task!r} has two items with the id {item.id!r}; give each one of its own")
         seen.add(item.id)
-
-
-def completed(grouped: Mapping[str, Sequence[Future[Completion]]]) -> Iterable[str]:
-    """Names of the groups in the order in which their last future is done."""
-    done: SimpleQueue[str] = SimpleQueue()
-    left = {name: len(futures) for name, futures in grouped.items()}
-    for name, futures in grouped.items():
-        for future in futures:
-            future.add_done_callback(lambda _, name=name: done.put(name))  # type: ignore[misc]
-    yield from (name for name, count in left.items() if count == 0)
-    for _ in range(sum(left.values())):
-        name = done.get()
-        left[name] -= 1
-        if left[name] == 0:
-            yield name
 
 
 def answer_fields(completions: Sequence[Completion]) -> dict[str, Json]:

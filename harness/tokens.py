@@ -99,7 +99,7 @@ def _shared(tokenizer: Any) -> Encoder:
 def encoder_of(tokenizer: Tokenizer) -> Encoder:
     """The tokenizer's encoder: tasks and checkpoints that share a tokenizer share what was encoded."""
     try:
-        return _shared(tokenizer)
+        return _shared(tokenizer)  # type: ignore[arg-type]
     except TypeError:  # a tokenizer that has no hash
         return Encoder(tokenizer)
 
@@ -109,8 +109,8 @@ def encoder_of(tokenizer: Tokenizer) -> Encoder:
 
 def _cuts_at_lines(tokenizer: Any) -> bool:
     """Whether tokens of a text are those of its pieces: known byte-level BPE, and nothing that reaches over a cut."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    model = getattr(backend, "model", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    model: Any = getattr(backend, "model", None)
     if backend is None or type(model).__name__ != "BPE" or model.dropout or model.end_of_word_suffix:
         return False
     if not _is_plain(_state(backend.normalizer)) or not _splits_lines(_state(backend.pre_tokenizer)):

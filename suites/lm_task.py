@@ -6,66 +6,25 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cached_property
-from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from functools import cached_property, partial
+from itertools import islice
 
 from lm_eval.api.instance import Instance
 
 from harness.errors import EngineError
+from harness.feeding import FedTask, Question, pieces
 from harness.hashing import hash_json
-from harness.protocols import Record, TaskContext, TaskRef
-from harness.records import Completion, Metric, Sample
+from harness.protocols import TaskContext, TaskRef
+from harness.records import Completion, Metric, Request, Sample
 from suites import lm_scoring
+from suites.lettered import form_of
 from suites.lm_build import Built, Wanted, build, filled
 from suites.lm_model import HarnessLM
 from suites.lm_options import OWN, read_options
 from suites.lm_samples import answered_sample, blank_sample, scored_sample, with_responses
 
-CHUNK_CHARS = 4_000_000
-"""Prompts are tokenised and queued in pieces of about a million tokens, so that the engine starts at once."""
 
-
-class Pending(NamedTuple):
-    """A document whose requests are queued."""
-
-    instances: list[Instance]
-    futures: list[list[Future[Completion]]]
-    """Per instance, in its order."""
-
-
-class Arrivals:
-    """Documents in the order in which their last request is answered.
-
-    Futures call back from the engine's thread and, if they are done already, from ours: they only queue a name,
-    and one thread counts.
-    """
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[str] = SimpleQueue()
-        self._left: dict[str, int] = {}
-
-    def expect(self, sample_id: str, futures: Sequence[Future[Completion]]) -> None:
-        self._left[sample_id] = max(len(futures), 1)
-        if not futures:  # an empty text asks nothing
-            self._queue.put(sample_id)
-        for future in futures:
-            future.add_done_callback(lambda _: self._queue.put(sample_id))
-
-    def take(self, *, wait: bool) -> Iterator[str]:
-        """Those that are complete by now; with wait, all."""
-        while self._left:
-            try:
-                sample_id = self._queue.get(block=wait)
-            except Empty:
-                return
-            self._left[sample_id] -= 1
-            if self._left[sample_id] == 0:
-                del self._left[sample_id]
-                yield sample_id
-
-
-class LmEvalTask:
+class LmEvalTask(FedTask):
     """Implements harness.protocols.Task."""
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
@@ -97,6 +56,17 @@ class LmEvalTask:
     def chat(self) -> bool:
         """Whether it cannot be asked without a chat template."""
         return self._chat is True
+
+    @property
+    def compares_likelihoods(self) -> bool:
+        """Whether it asks for log-likelihoods, which not every server gives."""
+        groups = self._built.instances.values()
+        return any(one.request_type != "generate_until" for group in groups for one in group)
+
+    @property
+    def generative_form(self) -> str | None:
+        """What to ask where there are none."""
+        return form_of(self.ref.name, self._built.loaded.tasks.values())
 
     def _wanted(self, *, chat: bool) -> Wanted:
         context, options = self.context, self.options
@@ -164,60 +134,54 @@ class LmEvalTask:
             return build(self._wanted(chat=True))
         return self._built
 
-    def run(self, todo: Sequence[str], record: Record) -> None:
-        """Queue documents in order and journal each as soon as its last request is answered."""
-        arrivals = Arrivals()
-        pending: dict[str, Pending] = {}
-        for chunk in self._chunks(todo):
-            pending |= self._submit(chunk, arrivals)
-            for sample_id in arrivals.take(wait=False):
-                record(self._sample(sample_id, pending.pop(sample_id)))
-        for sample_id in arrivals.take(wait=True):
-            record(self._sample(sample_id, pending.pop(sample_id)))
+    def prepare(self) -> None:
+        """Chat prompts are built with lm-eval's global random state, which the main thread alone may set."""
+        _ = self._asking
 
-    def _chunks(self, todo: Sequence[str]) -> Iterator[list[str]]:
-        chunk: list[str] = []
-        chars = 0
-        for sample_id in todo:
-            chunk.append(sample_id)
-            chars += sum(len(str(instance.args[0])) for instance in self._asking.instances[sample_id])
-            if chars >= CHUNK_CHARS:
-                yield chunk
-                chunk, chars = [], 0
-        if chunk:
-            yield chunk
+    def questions(self, todo: Sequence[str]) -> Iterator[list[Question]]:
+        """Tokenise documents piece by piece, each piece in one call."""
+        for piece in pieces(todo, self._chars):
+            yield self._questions(piece)
 
-    def _submit(self, chunk: Sequence[str], arrivals: Arrivals) -> dict[str, Pending]:
+    def _chars(self, sample_id: str) -> int:
+        return sum(len(str(instance.args[0])) for instance in self._asking.instances[sample_id])
+
+    def _questions(self, piece: Sequence[str]) -> list[Question]:
         lm = self._lm
         instances = {
             sample_id: [
                 filled(instance, lm.apply_chat_template) for instance in self._asking.instances[sample_id]
             ]
-            for sample_id in chunk
+            for sample_id in piece
         }
-        flat = iter(lm.ask([one for group in instances.values() for one in group]))
-        asked = {sample_id: [next(flat) for _ in group] for sample_id, group in instances.items()}
-        futures = iter(
-            lm.submit([request for groups in asked.values() for group in groups for request in group])
-        )
-        pending = {
-            sample_id: Pending(instances[sample_id], [[next(futures) for _ in group] for group in groups])
-            for sample_id, groups in asked.items()
-        }
-        for sample_id, waiting in pending.items():
-            arrivals.expect(sample_id, [future for group in waiting.futures for future in group])
-        return pending
+        asked = iter(lm.ask([one for group in instances.values() for one in group]))
+        questions = []
+        for sample_id, group in instances.items():
+            requests = [next(asked) for _ in group]
+            finish = partial(self._sample, sample_id, group, [len(each) for each in requests])
+            questions.append(Question(sample_id, [r for each in requests for r in each], finish))
+        return questions
 
-    def _sample(self, sample_id: str, pending: Pending) -> Sample:
-        task, instances = self._asking.task(sample_id), pending.instances
+    def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
+        return self._lm.submit(requests)
+
+    def _sample(
+        self,
+        sample_id: str,
+        instances: list[Instance],
+        sizes: Sequence[int],
+        futures: Sequence[Future[Completion]],
+    ) -> Sample:
+        """Args: sizes: how many of the futures answer each instance, in order."""
+        task = self._asking.task(sample_id)
         blank = blank_sample(self.name, sample_id, task, instances)
         try:
-            completions = [[future.result() for future in group] for group in pending.futures]
+            flat = [future.result() for future in futures]
         except EngineError as exc:
             return replace(blank, error=str(exc))
-        for instance, answers in zip(instances, completions, strict=True):
-            instance.resps = self._lm.read(instance, answers)
-        flat = [completion for group in completions for completion in group]
+        rest = iter(flat)
+        for instance, size in zip(instances, sizes, strict=True):
+            instance.resps = self._lm.read(instance, list(islice(rest, size)))
         sample = answered_sample(blank, task, instances, flat)
         if lm_scoring.needs_all_docs(task):
             return replace(sample, graded=False)
