@@ -172,6 +172,11 @@ class HarnessLM(TemplateLM):
         return [self._windows(ids) for ids in encoded]
 
     def _windows(self, ids: Ids) -> list[LoglikelihoodRequest]:
+        if getattr(self.tokenizer, "is_text", False):
+            raise BadInput(
+                "windows over a text are counted in tokens, and the server's tokenizer is not here; "
+                "give --engine-option tokenizer=FOLDER"
+            )
         windows = utils.get_rolling_token_windows(
             token_list=list(ids),
             prefix_token=self.prefix_token_id,
