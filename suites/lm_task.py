@@ -18,7 +18,6 @@ from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Request, Sample
 from suites import lm_scoring
 from suites.lettered import form_of
-from suites.lettered import form_of
 from suites.lm_build import Built, Wanted, build, filled
 from suites.lm_model import HarnessLM
 from suites.lm_options import OWN, read_options
@@ -57,17 +56,6 @@ class LmEvalTask(FedTask):
     def chat(self) -> bool:
         """Whether it cannot be asked without a chat template."""
         return self._chat is True
-
-    @property
-    def compares_likelihoods(self) -> bool:
-        """Whether it asks for log-likelihoods, which not every server gives."""
-        groups = self._built.instances.values()
-        return any(one.request_type != "generate_until" for group in groups for one in group)
-
-    @property
-    def generative_form(self) -> str | None:
-        """What to ask where there are none."""
-        return form_of(self.ref.name, self._built.loaded.tasks.values())
 
     @property
     def compares_likelihoods(self) -> bool:
