@@ -64,7 +64,7 @@ TRUTHFULQA = tuple(
     Task(f"truthfulqa_{kind}", f"truthfulqa/truthfulqa_{kind}.yaml") for kind in ("mc1", "mc2")
 )
 ARC_AND_IFEVAL = (
-    Task("arc_challenge", "arc/arc_challenge.yaml", shots=25),
+    Task("arc_challenge", "arc/arc_challenge.yaml", shots=5),
     Task("ifeval", "ifeval/ifeval.yaml", max_tokens=32),
 )
 WARM = (
