@@ -19,6 +19,7 @@ from harness.answers.index import Index
 from harness.answers.keys import draws_of, keys_of
 from harness.answers.writer import Writer
 from harness.checkpoints import tokenizer_folder
+from harness.folders import has_tokenizer
 from harness.hashing import hash_json, slug
 from harness.protocols import Engine
 from harness.records import Checkpoint, Completion, GenerateRequest, Json, LoglikelihoodRequest, Request
@@ -170,7 +171,8 @@ class Answers:
         """Once, and before the first answer of the engine is written."""
         if self._about:
             return
-        own = getattr(engine.tokenizer, "name_or_path", None) == tokenizer_folder(self._checkpoint)
+        folder = tokenizer_folder(self._checkpoint)
+        own = getattr(engine.tokenizer, "name_or_path", None) == folder and has_tokenizer(Path(folder))
         facts = engine.describe()
         self._about = {
             "model": self._checkpoint.name,

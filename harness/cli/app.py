@@ -32,6 +32,7 @@ COMMANDS = (
     Command("report", "report", "Write the report of a runs folder."),
     Command("compare", "compare", "Compare two runs sample by sample."),
     Command("next", "propose", "Propose the next training runs, as plan files."),
+    Command("cache", "cache", "Show, prune or verify the answers that are kept for --cache."),
     Command("list", "listing", "List what is installed, and who brings it."),
     Command("doctor", "doctor", "Check what this machine offers."),
     Command("schema", "schema", "Print the JSON Schema of a plan or a suite file."),
