@@ -27,6 +27,8 @@ from harness.records import Checkpoint, Completion, GenerateRequest, Json, Logli
 KINDS = (GenerateRequest, LoglikelihoodRequest)
 FOLDER = ".answers"
 """In the runs folder; the dot keeps it apart from run folders."""
+SETTLE_S = 1.0
+"""Longest wait for answers of an engine that is still at work."""
 TOLD = ("dtype", "device", "attention", "architecture")
 """What an engine says of itself that stands in the first line of a segment, for a reader."""
 
@@ -67,7 +69,8 @@ class Answers:
         self._about: dict[str, Json] = {}
         self._writer = Writer(self._folder(), lambda: self._about, self._index)
         self._hits = self._misses = 0
-        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._lock = threading.Condition()
         self._told: set[str] = set()
 
     def _folders(self) -> list[Path]:
@@ -83,7 +86,7 @@ class Answers:
     def refresh(self) -> None:
         """Look for what this process or others have written meanwhile."""
         if self.reads:
-            self._writer.flush()
+            self.settle()
             self._index.refresh()
 
     def outline(self) -> Outline | None:
@@ -145,6 +148,8 @@ class Answers:
     ) -> Future[Completion]:
         """Keep what the engine answers, and put the draws that are held already in front of it."""
         if isinstance(rest, KINDS):
+            with self._lock:
+                self._in_flight += 1
             future.add_done_callback(partial(self._keep, rest))
         if not entries:
             return future
@@ -166,6 +171,10 @@ class Answers:
         """Runs in the engine's thread: hands over, and no more."""
         if not future.cancelled() and future.exception() is None:
             self._writer.put(partial(entries_of, request, future.result()))
+        with self._lock:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._lock.notify_all()
 
     def _describe(self, engine: Engine) -> None:
         """Once, and before the first answer of the engine is written."""
@@ -213,10 +222,14 @@ class Answers:
 
     def settle(self) -> None:
         """Wait until what was answered so far is on its way to the disk."""
+        # whoever waits for an answer can have it a moment before it is handed over
+        with self._lock:
+            self._lock.wait_for(lambda: not self._in_flight, SETTLE_S)
         self._writer.flush()
 
     def close(self) -> None:
         """Write what is left."""
+        self.settle()
         self._writer.close()
         self._index.close()
 

@@ -57,8 +57,9 @@ class Writer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="answers", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def flush(self) -> None:
         """Wait until everything handed over is on its way to the disk."""
