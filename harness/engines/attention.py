@@ -8,6 +8,7 @@ copied to the rows that share it, and no score of a pair that may not see each o
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -41,7 +42,21 @@ class Mask(NamedTuple):
 
 
 def make_mask(seen: torch.Tensor, dtype: torch.dtype, *, hollow: bool) -> Mask:
-    return Mask(seen, torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, NOTHING), hollow)
+    return Mask(
+        seen, torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, NOTHING), hollow
+    )
+
+
+class Sight(NamedTuple):
+    """Which keys of a block its queries see; all of them, unless it says otherwise."""
+
+    causal: bool = False
+    """Query i sees keys 0..i; there are as many keys as queries."""
+    mask: Mask | None = None
+
+
+ALL = Sight()
+CAUSAL = Sight(causal=True)
 
 
 class Part(NamedTuple):
@@ -133,29 +148,28 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     how: How,
-    *,
-    causal: bool = False,
-    mask: Mask | None = None,
+    sight: Sight = ALL,
 ) -> Part:
     """Attention over one block of keys.
 
     Args:
         query: (B, H, T, D); key, value: (B, G, S, D), G a divisor of H.
-        causal: query i sees keys 0..i (T = S).
-        mask: None: every query sees every key.
     """
     groups = query.shape[1] // key.shape[1]
-    folded = not causal and groups > 1 and (mask is None or mask.seen.shape[2] == 1)
+    folded = groups > 1 and not sight.causal and (sight.mask is None or sight.mask.seen.shape[2] == 1)
     shape = query.shape
     if folded:  # heads that share keys become rows of one larger product
-        query = query.unflatten(1, (key.shape[1], groups)).flatten(2, 3)
-    part = _kernel(query, key, value, how)(query, key, value, how, causal, mask)
+        query = query.reshape(shape[0], key.shape[1], groups * shape[2], shape[3])
+    part = _kernel(query, key, value, how)(query, key, value, how, sight)
     if folded:
         part = Part(part.out.reshape(shape[:-1] + value.shape[-1:]), part.lse.reshape(shape[:-1]))
     return part
 
 
-def _kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How) -> Any:
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, How, Sight], Part]
+
+
+def _kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How) -> Kernel:
     if how.softcap is None and key.shape[-1] == value.shape[-1]:
         if query.device.type == "cpu":
             return _flash_cpu
@@ -178,15 +192,14 @@ def _flash_cpu(
     key: torch.Tensor,
     value: torch.Tensor,
     how: How,
-    causal: bool,
-    mask: Mask | None,
+    sight: Sight,
 ) -> Part:
     """PyTorch's fused kernel, which gives the log-sum-exp beside the values."""
-    if mask is not None and (mask.hollow or causal):
-        return _portable(query, key, value, how, causal, mask)
-    bias = None if mask is None else mask.bias
+    if sight.mask is not None and (sight.mask.hollow or sight.causal):
+        return _portable(query, key, value, how, sight)
+    bias = None if sight.mask is None else sight.mask.bias
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, causal, attn_mask=bias, scale=how.scale
+        query, key, value, 0.0, sight.causal, attn_mask=bias, scale=how.scale
     )
     return Part(out.float(), lse.float())
 
@@ -196,14 +209,13 @@ def _flash_cuda(
     key: torch.Tensor,
     value: torch.Tensor,
     how: How,
-    causal: bool,
-    mask: Mask | None,
+    sight: Sight,
 ) -> Part:
-    if mask is not None or query.shape[-1] % 8:
-        return _portable(query, key, value, how, causal, mask)
+    if sight.mask is not None or query.shape[-1] % 8:
+        return _portable(query, key, value, how, sight)
     key, value = _repeated(query, key, value)
     found = torch.ops.aten._scaled_dot_product_flash_attention(
-        query, key, value, 0.0, causal, False, scale=how.scale
+        query, key, value, 0.0, sight.causal, False, scale=how.scale
     )
     return Part(found[0].float(), found[1].float())
 
@@ -222,15 +234,14 @@ def _portable(
     key: torch.Tensor,
     value: torch.Tensor,
     how: How,
-    causal: bool,
-    mask: Mask | None,
+    sight: Sight,
 ) -> Part:
     """Plain products, queries in slices so that the scores stay small; any device, any number type."""
     key, value = _repeated(query, key, value)
     batch, heads, length, _ = query.shape
     size = key.shape[2]
-    seen = None if mask is None else mask.seen
-    if causal:
+    seen = None if sight.mask is None else sight.mask.seen
+    if sight.causal:
         below = torch.ones((length, size), dtype=torch.bool, device=query.device).tril()
         seen = below if seen is None else seen & below
     step = max(1, SCORE_BYTES // (4 * batch * heads * size))
@@ -293,9 +304,12 @@ class Sums:
         out.mul_(_share(lse, merged)).add_(part.out[0] * _share(part.lse[0], merged))
         lse.copy_(merged)
 
-    def add_rows(self, rows: torch.Tensor, part: Part) -> None:
-        """As add, for (m,) queries that do not stand in a run."""
-        self.add_at(rows, part, torch.arange(len(rows), device=rows.device))
+    def add_rows(self, rows: slice | torch.Tensor, part: Part) -> None:
+        """As add, for a run of queries, or for (m,) that do not stand in one."""
+        if isinstance(rows, slice):
+            self.add(rows, part)
+        else:
+            self.add_at(rows, part, torch.arange(len(rows), device=rows.device))
 
     def add_at(self, where: torch.Tensor, part: Part, chosen: torch.Tensor) -> None:
         out, lse = _flat(part, chosen)

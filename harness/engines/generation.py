@@ -32,6 +32,8 @@ class Row:
     stop_tail: int
     started_s: float = 0.0
     """time.perf_counter() when its prompt began to be computed."""
+    cached_tokens: int = 0
+    """Prompt tokens that were computed for another row already."""
     ids: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     finish: FinishReason | None = None

@@ -95,7 +95,9 @@ class PackedModel:
         whole = self._probe()
         worst = _distance(whole, expected)
         if not worst <= TOLERANCE.get(self.dtype, LOW_PRECISION_TOLERANCE):
-            raise Unfit(f"tree attention gives other logits than the model's own ({worst:.2g} of their spread)")
+            raise Unfit(
+                f"tree attention gives other logits than the model's own ({worst:.2g} of their spread)"
+            )
         if self.decoder is None or self.head is None:
             return False
         self.split = True
@@ -143,9 +145,9 @@ def _probe_tree(model: Any) -> tuple[list[tuple[int, ...]], Tree]:
     numbers = [(7 * i * i + 3 * i + 1) % min(vocab, 1000) for i in range(80)]
     prefix, branch = tuple(numbers[:24]), tuple(numbers[24:34])
     sequences = [
-        prefix + branch + tuple(numbers[40:42]),
-        prefix + branch + (numbers[40] ^ 1, *numbers[50:57]),
-        prefix + (numbers[24] ^ 1, *numbers[60:75]),
+        (*prefix, *branch, *numbers[40:42]),
+        (*prefix, *branch, numbers[40] ^ 1, *numbers[50:57]),
+        (*prefix, numbers[24] ^ 1, *numbers[60:75]),
     ]
     return sequences, build_tree(sequences, longest=64, min_saved=4)
 

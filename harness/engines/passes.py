@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness.engines.attention import How, Mask, Sums, attend, make_mask
+from harness.engines.attention import ALL, CAUSAL, How, Mask, Sight, Sums, attend, make_mask
 from harness.engines.trie import Tree
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -42,8 +42,7 @@ class Batch(NamedTuple):
     """(n, T) places in the pass"""
     keys: torch.Tensor
     """(n, S)"""
-    mask: Mask | None
-    causal: bool
+    sight: Sight
     where: torch.Tensor
     """(m,) places of the queries that are not filling"""
     chosen: torch.Tensor
@@ -61,7 +60,12 @@ class TreePass:
     """
 
     def __init__(
-        self, tree: Tree, chosen: Sequence[int], kept: dict[int, Kept], keep: Iterable[int], dtype: torch.dtype
+        self,
+        tree: Tree,
+        chosen: Sequence[int],
+        kept: dict[int, Kept],
+        keep: Iterable[int],
+        dtype: torch.dtype,
     ) -> None:
         self.tree = tree
         self.dtype = dtype
@@ -79,16 +83,16 @@ class TreePass:
         self.blocks = self._own(chosen) + self._above(chosen, kept)
         self.alone, self.batches = _batched(self.blocks, dtype)
         self.deepest = max(positions, default=0) + 1
-        self.stored = {
-            index: Kept(tree.pieces[index].start, len(tree.pieces[index].ids)) for index in keep
-        }
+        self.stored = {index: Kept(tree.pieces[index].start, len(tree.pieces[index].ids)) for index in keep}
         self._device: torch.device | None = None
 
     def _own(self, chosen: Sequence[int]) -> list[Block]:
         found = []
         for index in chosen:
             at, size = self.at[index], len(self.tree.pieces[index].ids)
-            found.append(Block(at, at + size, slice(at, at + size), self.tree.pieces[index].start, causal=True))
+            found.append(
+                Block(at, at + size, slice(at, at + size), self.tree.pieces[index].start, causal=True)
+            )
         return found
 
     def _above(self, chosen: Sequence[int], kept: Mapping[int, Kept]) -> list[Block]:
@@ -121,14 +125,12 @@ class TreePass:
             return sums.finish(how)
         for batch in self._batches_on(query.device):
             q, k, v = query[:, batch.queries], key[:, batch.keys], value[:, batch.keys]
-            part = attend(
-                q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), how, causal=batch.causal, mask=batch.mask
-            )
-            put = sums.first_at if batch.causal else sums.add_at
+            part = attend(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), how, batch.sight)
+            put = sums.first_at if batch.sight.causal else sums.add_at
             put(batch.where, part, batch.chosen)
         for block in self.alone:
             k, v = _keys(block, layer, key, value)
-            part = attend(query[None, :, block.first : block.stop], k[None], v[None], how, causal=block.causal)
+            part = attend(query[None, :, block.first : block.stop], k[None], v[None], how, _sight(block))
             put_run = sums.first if block.causal else sums.add
             put_run(slice(block.first, block.stop), part)
         return sums.finish(how)
@@ -161,12 +163,16 @@ class TreePass:
         if not bool(near.any()):
             return
         mask = make_mask(near[None, None].to(query.device), query.dtype, hollow=True)
-        part = attend(query[None, :, block.first : block.stop], k[None], v[None], how, mask=mask)
+        part = attend(query[None, :, block.first : block.stop], k[None], v[None], how, Sight(mask=mask))
         (sums.first if block.causal else sums.add)(slice(block.first, block.stop), part)
 
 
 def _run(at: int, length: int) -> slice:
     return slice(at, at + length)
+
+
+def _sight(block: Block) -> Sight:
+    return CAUSAL if block.causal else ALL
 
 
 def _keys(
@@ -210,7 +216,7 @@ def _batch(blocks: Sequence[Block], dtype: torch.dtype) -> Batch:
         seen = torch.arange(keys.shape[1]).unsqueeze(0) < lengths.unsqueeze(1)
         mask = make_mask(seen[:, None, None], dtype, hollow=False)
     real = torch.arange(queries.shape[1]).unsqueeze(0) < sizes.unsqueeze(1)
-    return Batch(queries, keys, mask, causal, queries[real], real.flatten().nonzero().squeeze(1))
+    return Batch(queries, keys, Sight(causal, mask), queries[real], real.flatten().nonzero().squeeze(1))
 
 
 def _places(spans: Sequence[tuple[int, int]]) -> torch.Tensor:
@@ -222,14 +228,9 @@ def _places(spans: Sequence[tuple[int, int]]) -> torch.Tensor:
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    mask = batch.mask
-    if mask is not None:
-        mask = Mask(mask.seen.to(device), mask.bias.to(device), mask.hollow)
-    return Batch(
-        batch.queries.to(device),
-        batch.keys.to(device),
-        mask,
-        batch.causal,
-        batch.where.to(device),
-        batch.chosen.to(device),
-    )
+    sight = batch.sight
+    if sight.mask is not None:
+        seen, bias, hollow = sight.mask
+        sight = Sight(sight.causal, Mask(seen.to(device), bias.to(device), hollow))
+    places = (batch.queries.to(device), batch.keys.to(device))
+    return Batch(*places, sight, batch.where.to(device), batch.chosen.to(device))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness.engines.attention import How, Mask, Sums, attend, make_mask
+from harness.engines.attention import How, Mask, Sight, Sums, attend, make_mask
 from harness.engines.passes import Kept
 
 GROWTH = 1.5
@@ -47,9 +47,11 @@ class Slots:
         self._layers = [(self._grown(k, rows, size), self._grown(v, rows, size)) for k, v in self._layers]
 
     def _grown(self, old: torch.Tensor, rows: int, size: int) -> torch.Tensor:
-        new = old.new_zeros((rows, old.shape[1], size, old.shape[3]))
+        new = old.new_empty((rows, old.shape[1], size, old.shape[3]))
         live, used = len(self), max(self.lengths, default=0)
         new[:live, :, :used] = old[:live, :, :used]
+        new[:live, :, used:] = 0
+        new[live:] = 0
         return new
 
     def add(self, start: int, parts: Sequence[Kept]) -> None:
@@ -95,8 +97,7 @@ class Slots:
 
 
 def _room(rows: int, size: int, like: torch.Tensor) -> torch.Tensor:
-    # Attention over a padded slot multiplies its filling by zero, and zero times garbage may be NaN. Zeroed memory is
-    # touched when it is written, so reserving costs nothing on a CPU.
+    # attention over a padded slot multiplies its filling by zero, and zero times garbage may be NaN
     return like.new_zeros((rows, like.shape[0], size, like.shape[2]))
 
 
@@ -130,13 +131,13 @@ class DecodeStep:
     ) -> torch.Tensor:
         self.slots.write(layer, self.at, key, value)
         keys, values = self.slots.read(layer, self.width)
-        tail = attend(query.transpose(0, 1).unsqueeze(2), keys, values, how, mask=self._tail_mask(how))
+        tail = attend(query.transpose(0, 1).unsqueeze(2), keys, values, how, Sight(mask=self._tail_mask(how)))
         sums = Sums.of(tail)
         for rows, kept in self.prefixes:
             k, v = kept.layers[layer]
             q = query[:, rows]
-            part = attend(q[None], k[None], v[None], how, mask=self._prefix_mask(rows, kept, how))
-            (sums.add if isinstance(rows, slice) else sums.add_rows)(rows, part)
+            part = attend(q[None], k[None], v[None], how, Sight(mask=self._prefix_mask(rows, kept, how)))
+            sums.add_rows(rows, part)
         return sums.finish(how)
 
     def _tail_mask(self, how: How) -> Mask | None:
@@ -156,9 +157,7 @@ class DecodeStep:
         return None if bool(near.all()) else make_mask(near[None, None], self.dtype, hollow=True)
 
 
-def _prefixes(
-    above: Sequence[Sequence[int]], kept: Mapping[int, Kept], device: torch.device
-) -> list[Prefix]:
+def _prefixes(above: Sequence[Sequence[int]], kept: Mapping[int, Kept], device: torch.device) -> list[Prefix]:
     rows: dict[int, list[int]] = {}
     for row, pieces in enumerate(above):
         for piece in pieces:

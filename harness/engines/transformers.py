@@ -193,7 +193,9 @@ class TransformersEngine:
             facts["attention"] = f"tree {self._kernel}".strip()
         ignored = loading.ignored_settings(self.model)
         if ignored:
-            notes.append(f"the checkpoint's generation config asks for {', '.join(ignored)}, which is left out")
+            notes.append(
+                f"the checkpoint's generation config asks for {', '.join(ignored)}, which is left out"
+            )
         if notes:
             facts["notes"] = notes
         sizes = {"batch_tokens": self._limits.pass_tokens, "cache_tokens": self._limits.cache_tokens}

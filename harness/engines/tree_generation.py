@@ -95,6 +95,8 @@ class TreeGeneration:
         self.slots = Slots(packed.device)
         self.state = _State()
         self.tree = Tree([], [], [])
+        self.users: Counter[int] = Counter()
+        """Per piece: rows below it that are not finished."""
         self.pending: list[Seat] = []
 
     def seat(self, rows: Sequence[Row]) -> None:
@@ -126,6 +128,9 @@ class TreeGeneration:
     def restart(self) -> list[Row]:
         """Give all memory back and seat the unfinished rows again; returns those that were in flight."""
         flying = [seat for seat in self.state.live if seat.row.finish is None]
+        for seat in self.state.live:
+            if seat.row.finish is not None:  # drawn to its end before memory ran out
+                self.done(seat.row)
         self.state = _State()
         self.slots.clear()
         rows = [seat.row for seat in [*flying, *self.pending]]
@@ -158,13 +163,20 @@ class TreeGeneration:
 
     def _prefill(self, arriving: Sequence[Seat]) -> None:
         now = time.perf_counter()
+        computed = set(self.state.kept)
         for seat in arriving:
+            path = [*seat.above, *seat.tail]
             seat.row.started_s = now
+            seat.row.cached_tokens = sum(len(self.tree.pieces[p].ids) for p in path if p in computed)
+            computed.update(path)
         ends = {seat.last for seat in arriving}
         for chosen in self._passes(arriving):
             step = TreePass(self.tree, chosen, self.state.kept, chosen, self.packed.dtype)
             wanted = [piece for piece in chosen if piece in ends]
-            at = torch.tensor([step.at[piece] + len(self.tree.pieces[piece].ids) - 1 for piece in wanted or chosen[:1]])
+            ends_at = [
+                step.at[piece] + len(self.tree.pieces[piece].ids) - 1 for piece in wanted or chosen[:1]
+            ]
+            at = torch.tensor(ends_at)
             logits = self.packed.logits(step, step.ids, step.positions, at)
             self.state.kept |= step.stored
             if wanted:
@@ -240,7 +252,7 @@ class TreeGeneration:
             seen = torch.cat([seat.penalised for seat in seats if seat.penalised is not None])
         advance(self.decoding, rows, logits, seen)
         if seen is not None:
-            for seat, row in zip(seats, seen.split(1), strict=True):
+            for seat, row in zip(seats, torch.split(seen, 1), strict=True):
                 seat.penalised = row
 
     def _leave(self, seat: Seat) -> None:

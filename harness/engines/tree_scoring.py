@@ -147,7 +147,7 @@ def _logprobs(
         return [], []
     if packed.split:
         states = packed.states(step, step.ids, step.positions)[at.to(packed.device)]
-        blocks = (
+        blocks: Iterator[tuple[int, torch.Tensor]] = (
             (first, packed.project(states[first : first + packed.rows_per_block]))
             for first in range(0, len(at), packed.rows_per_block)
         )

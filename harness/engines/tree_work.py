@@ -79,7 +79,9 @@ class _Attempt:
         self.plan: Plan = tree_scoring.make_plan(requests, work.max_length, work.limits.pass_tokens)
 
     def run(self) -> None:
-        for done in tree_scoring.score(self.work.packed, self.plan, self.work.limits.pass_tokens, self._begin):
+        for done in tree_scoring.score(
+            self.work.packed, self.plan, self.work.limits.pass_tokens, self._begin
+        ):
             now = time.perf_counter()
             for index in done:
                 self.work.answer(self.waiting[index], self._completion(index, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def _sort_key(ids: Ids) -> bytes:
 def shared_lengths(ordered: Sequence[Ids]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(n - 1,) tokens that neighbours begin with in common."""
     arrays = [np.asarray(ids, dtype=np.int64) for ids in ordered]
-    return np.array([_common(a, b) for a, b in zip(arrays, arrays[1:], strict=False)], dtype=np.int64)
+    return np.array([_common(a, b) for a, b in pairwise(arrays)], dtype=np.int64)
 
 
 def _common(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
@@ -127,7 +128,7 @@ class _Builder:
         if ends_here:  # the shortest of them ends where the others branch
             self.last[span.first] = parent
             edges = edges[1:]
-        return [_Span(a, b, held, parent) for a, b in zip(edges, edges[1:], strict=False)]
+        return [_Span(a, b, held, parent) for a, b in pairwise(edges)]
 
     def _add(self, sequence: int, start: int, end: int, parent: int) -> int:
         """Pieces for tokens start..end of a sequence; returns the lowest."""

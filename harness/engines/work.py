@@ -94,6 +94,7 @@ class Work:
         completion = Completion(
             outputs=tuple(generation.finish_output(self.decoding, row) for row in rows),
             prompt_tokens=len(rows[0].window.ids),
+            cached_tokens=min(row.cached_tokens for row in rows),
             output_tokens=sum(len(row.ids) for row in rows),
             dropped_prompt_tokens=rows[0].window.dropped,
             queued_s=item.queued_s,
