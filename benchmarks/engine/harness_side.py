@@ -51,6 +51,7 @@ class Kept:
 
     def __init__(self, engine_class: Any) -> None:
         self.engine: Any = None
+        self.loaded = ""
         self._load = engine_class.load
         self.close = engine_class.close
         engine_class.load = self.load
@@ -59,8 +60,10 @@ class Kept:
     def load(self, checkpoint: Checkpoint, options: Any) -> Any:
         if self.engine is None:
             self.engine = self._load(checkpoint, options)
-        else:
+            self.loaded = checkpoint.fingerprint
+        elif checkpoint.fingerprint != self.loaded:
             self.engine.activate(checkpoint)
+            self.loaded = checkpoint.fingerprint
         return self.engine
 
 

