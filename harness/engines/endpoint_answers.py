@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.engines.endpoint_client import Broken, Event, Garbage
+from harness.engines.endpoint_client import Broken, Garbage, Reply
 from harness.records import FinishReason, Output
 
 ENDS: Mapping[str, FinishReason] = {
@@ -28,17 +28,17 @@ class Choice:
     reasoned: bool = False
 
 
-def read_choices(events: Sequence[Event], n: int, *, chat: bool) -> list[Choice]:
+def read_choices(reply: Reply, n: int, *, chat: bool) -> list[Choice]:
     """The n answers of a reply.
 
     Raises: Garbage: fewer or more than n, texts that are none, an end that is none. Broken: a stream that stopped
         before its answers ended.
     """
-    if not any("choices" in event.data for event in events):
+    events, streamed = reply.events, reply.streamed
+    if not streamed and not any("choices" in event.data for event in events):
         keys = sorted({key for event in events for key in event.data})
         raise Garbage(f"an answer without choices; it has {', '.join(keys) or 'nothing'}")
     found: dict[int, Choice] = {}
-    streamed = len(events) > 1
     for event in events:
         pieces = event.data.get("choices") or []
         if not isinstance(pieces, list) or not all(isinstance(piece, dict) for piece in pieces):

@@ -85,6 +85,7 @@ class Reply(NamedTuple):
     """One, or those of a stream in their order."""
     sent_s: float
     """time.perf_counter() of the attempt that was answered."""
+    streamed: bool = False
 
 
 class Client:
@@ -192,7 +193,7 @@ class Client:
             if response.status_code != 200:
                 raise self._problem(response, await self._body(response))
             if call.stream and "event-stream" in response.headers.get("content-type", ""):
-                return Reply([event async for event in self._events(response)], sent_s)
+                return Reply([event async for event in self._events(response)], sent_s, streamed=True)
             text = await self._body(response)
         return Reply([Event(self._object(text), time.perf_counter())], sent_s)
 

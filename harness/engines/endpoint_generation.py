@@ -199,7 +199,6 @@ class Generator:
         counted = [part.usage.output for part in parts]
         by_ids = sum(len(choice.token_ids) for part in parts for choice in part.choices)
         first = [times[0] for part in parts for choice in part.choices if (times := choice.times_s)]
-        streamed = any(len(choice.texts) > 1 for part in parts for choice in part.choices)
         self.usage_missing |= None in counted
         return Completion(
             outputs=tuple(outputs),
@@ -209,7 +208,7 @@ class Generator:
             dropped_prompt_tokens=prompt.dropped,
             queued_s=queued_s,
             started_s=parts[0].sent_s,
-            first_token_s=min(first) if first and streamed else None,
+            first_token_s=min(first, default=None),
             done_s=parts[-1].done_s,
         )
 
@@ -272,7 +271,7 @@ def _sampling_fields(sampling: Sampling, *, every_stop: bool) -> dict[str, Json]
 
 
 def _read(reply: Reply, prompt: Prompt, n: int) -> Part:
-    choices = read_choices(reply.events, n, chat=prompt.path != "completions")
+    choices = read_choices(reply, n, chat=prompt.path != "completions")
     return Part(choices, usage_of(reply.events), reply.sent_s, reply.events[-1].at_s)
 
 

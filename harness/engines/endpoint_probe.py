@@ -214,7 +214,7 @@ async def does_sample(client: Client, server: Server) -> bool:
     body |= {"prompt": TEXT} if server.completions else {"messages": _chat(server.model)["messages"]}
     body = _whole(client, path, body)
     replies = [await _ask(client, path, body, PROBE_RETRIES) for _ in range(2)]
-    texts = [read_choices(reply.events, 1, chat=not server.completions)[0].texts for reply in replies]
+    texts = [read_choices(reply, 1, chat=not server.completions)[0].texts for reply in replies]
     return texts[0] != texts[1] or not any(texts[0])
 
 
