@@ -20,6 +20,14 @@ NOT_A_NUMBER = (
     "the model gave NaN: its weights are damaged, or its number type overflows (try --dtype float32)"
 )
 TOO_LARGE = "one request alone does not fit into memory; shorten it or use a larger device"
+NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "out of memory",
+)
+"""Words by which torch's allocator, C++ and oneDNN report it, in errors of no type of their own."""
 Fault = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, MemoryError)
 """What a model's code raises; torch's out-of-memory error is a RuntimeError."""
 
@@ -122,7 +130,9 @@ class Gathering:
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
-    return isinstance(exc, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(exc)
+    if isinstance(exc, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(exc) for words in NO_MEMORY)
 
 
 def as_engine_error(exc: BaseException) -> EngineError:

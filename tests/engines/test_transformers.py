@@ -128,8 +128,7 @@ def test_a_stop_string_ends_the_row_and_is_cut_away(engine):
 
 
 def test_a_prefill_cut_into_parts_gives_the_same_tokens(engine, tiny_llama):
-    small = TransformersEngine.load(checkpoint(tiny_llama), {"threads": 1})
-    small._decoding = replace(small._decoding, prefill_tokens=50)
+    small = TransformersEngine.load(checkpoint(tiny_llama), {"threads": 1, "batch_tokens": 50})
     try:
         requests = [GenerateRequest(encode(engine, text), Sampling(max_tokens=10, n=2)) for text in TEXTS]
         whole = [f.result(60).outputs for f in engine.submit(requests)]
@@ -167,22 +166,6 @@ def test_impossible_requests_fail_their_own_future(engine):
     with pytest.raises(EngineError, match="empty prompt"):
         bad.result(60)
     assert fine.result(60).output_tokens == 2
-
-
-def test_out_of_memory_halves_the_batch_and_gives_the_same_answers(engine, monkeypatch):
-    from harness.engines import scoring
-
-    requests = [LoglikelihoodRequest(encode(engine, text), encode(engine, " yes")) for text in TEXTS]
-    expected = [f.result(60).loglikelihood for f in engine.submit(requests)]
-    whole = scoring.score_batch
-
-    def small_memory(projection, rows, device):
-        if len(rows) > 1:
-            raise torch.OutOfMemoryError("DefaultCPUAllocator: not enough memory")
-        return whole(projection, rows, device)
-
-    monkeypatch.setattr(scoring, "score_batch", small_memory)
-    assert [f.result(60).loglikelihood for f in engine.submit(requests)] == pytest.approx(expected, abs=1e-5)
 
 
 def test_adapters_share_the_base_and_equal_peft(tiny_llama, engine, tmp_path):
@@ -297,7 +280,7 @@ def test_a_model_that_gives_nan_fails_its_requests(tiny_llama, tmp_path):
 
 
 def test_whatever_breaks_in_the_thread_fails_the_requests_and_hangs_nobody(engine, monkeypatch):
-    monkeypatch.setattr(engine, "_stop_tail", lambda stops: 1 / 0)
+    monkeypatch.setattr(engine._work, "_stop_tail", lambda stops: 1 / 0)
     request = GenerateRequest(encode(engine, TEXTS[0]), Sampling(max_tokens=2))
     with pytest.raises(EngineError, match="ZeroDivisionError"):
         engine.submit([request])[0].result(60)
@@ -323,9 +306,9 @@ def test_a_special_token_may_be_a_stop_string(engine):
     row = Row(0, 0, Window((1,), 0, 50), Sampling(max_tokens=50, stop=("<|end|>",)), 0.0, None, 12)
     for token in ids:
         assert row.finish is None
-        _append(engine._decoding, row, token, 1.0)
+        _append(engine._work.decoding, row, token, 1.0)
     assert row.finish == "stop"
-    assert finish_output(engine._decoding, row).text == "an answer"
+    assert finish_output(engine._work.decoding, row).text == "an answer"
 
 
 def test_draws_do_not_swap_near_ties_with_float_noise():
