@@ -61,6 +61,8 @@ class Decoding:
     device: torch.device
     prefill_tokens: int
     """Padded prompt tokens of one forward pass; longer prefills are cut into several."""
+    endings: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
+    """Per set of stop strings: which tokens can bring one to its end, as far as they were asked for."""
 
 
 def make_rows(
@@ -201,23 +203,38 @@ def _append(decoding: Decoding, row: Row, token: int, now: float) -> None:
     row.times_s.append(now - row.queued_s)
     if row.broken:
         row.finish = "length"
-    elif (token in decoding.eos_ids and not row.sampling.ignore_eos) or _hit_stop(decoding.tokenizer, row):
+    elif (token in decoding.eos_ids and not row.sampling.ignore_eos) or _hit_stop(decoding, row):
         row.finish = "stop"
     elif len(row.ids) >= row.window.max_tokens:
         row.finish = "length"
 
 
-def _hit_stop(tokenizer: Tokenizer, row: Row) -> bool:
+def _hit_stop(decoding: Decoding, row: Row) -> bool:
     """Whether a stop string has appeared; looks at the tail first, then makes sure on the whole text.
 
     Special tokens are shown here: tasks name end-of-turn tokens among their stop strings.
     """
-    if not row.sampling.stop:
+    if not row.sampling.stop or not _may_end(decoding, row.ids[-1], row.sampling.stop):
         return False
+    tokenizer = decoding.tokenizer
     tail = tokenizer.decode(row.ids[-row.stop_tail :], skip_special_tokens=False)
     if not _has_stop(tail, row.sampling.stop):
         return False
     return _has_stop(tokenizer.decode(row.ids, skip_special_tokens=False), row.sampling.stop)
+
+
+def _may_end(decoding: Decoding, token: int, stops: tuple[str, ...]) -> bool:
+    """Whether a stop string can end in this token: decoding the answer at every token would cost more than drawing.
+
+    A token that is part of a character shows as the replacement character; a space may be lost when a token is
+    decoded alone.
+    """
+    known = decoding.endings.setdefault(stops, {})
+    if token not in known:
+        text = decoding.tokenizer.decode([token], skip_special_tokens=False)
+        last = {stop[-1] for stop in stops if stop}
+        known[token] = " " in last or "\ufffd" in text or any(char in text for char in last)
+    return known[token]
 
 
 def _has_stop(text: str, stops: Sequence[str]) -> bool:

@@ -356,3 +356,20 @@ def test_a_model_without_a_kv_cache_is_refused_in_one_line(tmp_path):
     byte_tokenizer().save_pretrained(tmp_path / "mamba")
     with pytest.raises(BadCheckpoint, match="keeps a state instead of a KV cache"):
         TransformersEngine.load(checkpoint(tmp_path / "mamba"), {"threads": 1})
+
+
+def test_a_stop_string_is_found_wherever_tokens_part_it(engine):
+    """In the middle of a character, across tokens, at a space: as if the whole text were searched at every token."""
+    from harness.engines.batching import Window
+    from harness.engines.generation import Row, _append
+
+    for text, stop in [("so。 and", "。"), ("a b c", "b "), ("x\n\ny", "\n\n"), ("Q: A:", "A:"), ("né", "é")]:
+        ids = encode(engine, text)
+        row = Row(0, 0, Window((1,), 0, 99), Sampling(max_tokens=99, stop=(stop,)), 0.0, None, 12)
+        for count, token in enumerate(ids, 1):
+            _append(engine._work.decoding, row, token, 1.0)
+            whole = engine.tokenizer.decode(ids[:count])
+            assert (row.finish == "stop") == (stop in whole)
+            if row.finish:
+                break
+        assert row.finish == "stop"
