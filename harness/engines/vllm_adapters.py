@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.engines.vllm_options import RANKS
 from harness.errors import BadCheckpoint
@@ -30,30 +30,58 @@ class Adapters:
         return LoRARequest(f"adapter{number}", number, str(checkpoint.adapter))
 
 
-def rank_of(checkpoint: Checkpoint) -> int:
-    """Room that an adapter needs, one of vLLM's values for max_lora_rank; 0 where there is no adapter.
+class Room(NamedTuple):
+    """What a load keeps free for adapters; vLLM has to know it before it loads."""
+
+    rank: int
+    """Largest rank, one of vLLM's values for max_lora_rank; 0: no adapters."""
+    modules: frozenset[str] = frozenset()
+    """Last part of the names of the layers that may have one. The output matrix is among them only where an adapter
+    trains it: it costs a product over the vocabulary at every step."""
+
+    def holds(self, other: Room) -> bool:
+        return other.rank <= self.rank and other.modules <= self.modules
+
+    def joined(self, other: Room) -> Room:
+        return Room(max(self.rank, other.rank), self.modules | other.modules)
+
+
+NONE = Room(0)
+
+
+def room_of(checkpoint: Checkpoint) -> Room:
+    """Room that a checkpoint's adapter needs.
 
     Raises: BadCheckpoint: a kind of adapter that vLLM does not compute as PEFT does.
     """
     if checkpoint.adapter is None:
-        return 0
+        return NONE
     folder = Path(checkpoint.adapter)
     config = read_json(folder / "adapter_config.json")
     kind = config.get("peft_type")
     if kind != "LORA":
         raise BadCheckpoint(f"adapter {folder} is of type {kind}, and vLLM computes LoRA only; {ELSEWHERE}")
     needed = _checked_rank(folder, config)
-    _refuse_whole_weights(folder)
     if needed > RANKS[-1]:
         raise BadCheckpoint(
             f"adapter {folder} has rank {needed}, and vLLM takes at most {RANKS[-1]}; {ELSEWHERE}"
         )
-    return room_for(needed)
+    return Room(rounded(needed), _modules(folder))
 
 
-def room_for(rank: int) -> int:
-    """The smallest value that vLLM takes for max_lora_rank and that holds this rank; 0 for 0."""
-    return next(size for size in (0, *RANKS) if size >= rank)
+def room_for_all(checkpoint: Checkpoint, rank: int) -> Room:
+    """Room for adapters on every layer of a base's stack, by the names of its weights."""
+    files = sorted(Path(checkpoint.base).glob("*.safetensors"))
+    shapes = {name: shape for file in files for name, shape in safetensors_shapes(file).items()}
+    stacked = (name.removesuffix(".weight").split(".") for name, shape in shapes.items() if len(shape) == 2)
+    return Room(
+        rounded(rank), frozenset(parts[-1] for parts in stacked if any(part.isdigit() for part in parts))
+    )
+
+
+def rounded(rank: int) -> int:
+    """The smallest value that vLLM takes for max_lora_rank and that holds this rank."""
+    return next(size for size in RANKS if size >= rank)
 
 
 def _checked_rank(folder: Path, config: Mapping[str, Any]) -> int:
@@ -75,14 +103,16 @@ def _checked_rank(folder: Path, config: Mapping[str, Any]) -> int:
     return int(max([helper.r, *helper.rank_pattern.values()]))
 
 
-def _refuse_whole_weights(folder: Path) -> None:
-    """Weights that are no low-rank factors replace layers of the base, which vLLM does not do."""
+def _modules(folder: Path) -> frozenset[str]:
+    """Layers that an adapter has factors for. Whole weights would replace layers, which vLLM does not do."""
     if not (folder / WEIGHTS).is_file():
         raise BadCheckpoint(
             f"adapter {folder} has no {WEIGHTS}, and vLLM gets no pickled weights; convert it to safetensors"
         )
-    whole = sorted(key for key in safetensors_shapes(folder / WEIGHTS) if ".lora_" not in key)
+    keys = sorted(safetensors_shapes(folder / WEIGHTS))
+    whole = [key for key in keys if ".lora_" not in key]
     if whole:
         raise BadCheckpoint(
             f"adapter {folder} replaces whole weights of the base ({whole[0]}), which vLLM does not do; {ELSEWHERE}"
         )
+    return frozenset(key.partition(".lora_")[0].rpartition(".")[2] for key in keys)

@@ -15,7 +15,7 @@ from harness.engines.loading import first_line
 from harness.engines.queue import CLOSED, Queued
 from harness.engines.vllm_core import TRACE_REPLAY, Core
 from harness.engines.vllm_params import Voice, draw_params, score_params
-from harness.engines.vllm_scores import ScoreAsk, Scored, is_number, read_scores, score_asks
+from harness.engines.vllm_scores import How, ScoreAsk, Scored, is_number, read_scores, score_asks
 from harness.engines.work import NOT_A_NUMBER
 from harness.errors import EngineError
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Sampling
@@ -43,7 +43,7 @@ class Asker:
         self.voice = voice
         self.lora = lora
         self.finish = finish
-        self.replay = core.forcing == TRACE_REPLAY
+        self.how = How(replay=core.forcing == TRACE_REPLAY, reads_prompts=voice.reads_prompts)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def probe(self) -> str | None:
@@ -59,7 +59,7 @@ class Asker:
         """Ask vLLM everything; returns at once."""
         scored = [item for item in queued if isinstance(item.request, LoglikelihoodRequest)]
         requests = [item.request for item in scored if isinstance(item.request, LoglikelihoodRequest)]
-        for ask in score_asks(requests, self.voice.max_length, replay=self.replay):
+        for ask in score_asks(requests, self.voice.max_length, self.how):
             concerned = [scored[index] for index, _ in ask.targets]
             self._keep(self._score(ask, concerned), concerned)
         for item in queued:
@@ -104,7 +104,7 @@ class Asker:
 
     async def _scores(self, ask: ScoreAsk) -> tuple[list[Scored], int]:
         """One score per target, and the prompt tokens that came from the cache."""
-        replayed = self.replay and bool(ask.forced)
+        replayed = self.how.replay and bool(ask.forced)
         params = score_params(ask, replay=replayed)
         last = None
         async for answer in self._outputs(ask.prompt, params):

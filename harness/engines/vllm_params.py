@@ -26,6 +26,8 @@ class Voice:
     max_length: int
     watches_numbers: bool
     """float16 overflows on some inputs alone: every answer's logprobs are looked at."""
+    reads_prompts: bool
+    """False: prompt logprobs end vLLM's process, as they do where the output matrix may have an adapter."""
 
 
 def score_params(ask: ScoreAsk, *, replay: bool) -> Any:

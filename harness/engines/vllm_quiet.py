@@ -14,6 +14,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+DEAD = "EngineDeadError"
+"""What vLLM raises here when its process has died: it says nothing of why."""
+
 
 class Log:
     """The file, and the logging config that vLLM's processes read."""
@@ -44,7 +47,7 @@ class Log:
         if not self.path.is_file():
             return ""
         text = self.path.read_bytes()[since:].decode("utf-8", errors="replace")
-        named = [words for line in text.splitlines() if (words := _error_in(line))]
+        named = [words for line in text.splitlines() if (words := _error_in(line)) and DEAD not in words]
         return named[-1] if named else ""
 
 

@@ -50,24 +50,28 @@ class Scored(NamedTuple):
     is_greedy: bool
 
 
-def score_asks(
-    requests: Sequence[LoglikelihoodRequest], max_length: int, *, replay: bool = False
-) -> list[ScoreAsk]:
-    """Cut, group and order: equal prefixes stand side by side, so that each is cached when its siblings come.
+class How(NamedTuple):
+    """What the running vLLM can do."""
 
-    Args: replay: vLLM's trace replay forces the last token as well, so that only single tokens share a request.
-    """
+    replay: bool = False
+    """Its trace replay forces tokens: the last one as well, so that only single tokens share a request."""
+    reads_prompts: bool = True
+    """It gives prompt logprobs."""
+
+
+def score_asks(requests: Sequence[LoglikelihoodRequest], max_length: int, how: How) -> list[ScoreAsk]:
+    """Cut, group and order: equal prefixes stand side by side, so that each is cached when its siblings come."""
     asks: dict[tuple[Ids, Ids, int, int], ScoreAsk] = {}
     open_group: dict[tuple[Ids, Ids, int], int] = {}
     for index, request in enumerate(requests):
         ids, dropped = fit_pair(request, max_length)
         tail = request.continuation_ids
         context = len(ids) - len(tail) + 1
-        whole = len(tail) > max(LONG_TAIL, context)
+        whole = how.reads_prompts and len(tail) > max(LONG_TAIL, context)
         key = (ids, (), len(tail) - 1) if whole else (ids[:context], tail[:-1], 0)
         number = open_group.get(key, 0)
         full = (*key, number) in asks and len(asks[*key, number].last_tokens) >= MOST_LAST_TOKENS
-        if full or (replay and len(tail) > 1 and not whole and (*key, number) in asks):
+        if full or (how.replay and len(tail) > 1 and not whole and (*key, number) in asks):
             number = open_group[key] = number + 1
         ask = asks.setdefault((*key, number), ScoreAsk(*key, [], []))
         ask.targets.append((index, tail[-1]))

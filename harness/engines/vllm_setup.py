@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from harness.engines import loading
+from harness.engines.vllm_adapters import Room
 from harness.engines.vllm_options import VllmOptions
 from harness.errors import BadCheckpoint
 from harness.protocols import Tokenizer
@@ -136,8 +137,8 @@ def token_bytes(config: Any, dtype: str) -> int:
     return loading.cache_bytes_per_token(SimpleNamespace(config=config, dtype=held))
 
 
-def start_of(setup: Setup, lora_rank: int) -> Start:
-    """Arguments of a load with room for adapters of that rank (0: none)."""
+def start_of(setup: Setup, room: Room) -> Start:
+    """Arguments of a load with room for adapters."""
     options, checkpoint = setup.options, setup.checkpoint
     arguments: dict[str, Any] = {
         "model": checkpoint.base,
@@ -161,8 +162,14 @@ def start_of(setup: Setup, lora_rank: int) -> Start:
         "block_size": options.block_size,
         "worker_extension_cls": "harness.engines.vllm_worker.WorkerFacts",
     }
-    if lora_rank:
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank, "max_cpu_loras": 8}
+    if room.rank:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_cpu_loras": 8,
+            "max_lora_rank": room.rank,
+            "lora_target_modules": sorted(room.modules),
+        }
     more, variables = _on_cpu(setup) if setup.on_cpu else _on_gpu(setup)
     chosen = {key: value for key, value in (arguments | more).items() if value is not None}
     return Start(chosen, {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", **variables})
