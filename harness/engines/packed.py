@@ -61,6 +61,8 @@ class PackedModel:
         self.model = model
         self.decoder = getattr(model, model.base_model_prefix, None)
         self.head = model.get_output_embeddings()
+        self.split = False
+        self.split = self._splits(self._probe())
 
     def states(self, step: Step, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """(1, N) ids and positions -> (N, W) hidden states. Only where split."""
@@ -91,13 +93,15 @@ class PackedModel:
 
     def _verify(self, expected: torch.Tensor) -> bool:
         """Whether decoder and output matrix apart give the model's logits. Raises: Unfit: nothing does."""
-        self.split = False
         whole = self._probe()
         worst = _distance(whole, expected)
         if not worst <= TOLERANCE.get(self.dtype, LOW_PRECISION_TOLERANCE):
             raise Unfit(
                 f"tree attention gives other logits than the model's own ({worst:.2g} of their spread)"
             )
+        return self._splits(whole)
+
+    def _splits(self, whole: torch.Tensor) -> bool:
         if self.decoder is None or self.head is None:
             return False
         self.split = True
@@ -142,12 +146,13 @@ def _check_kind(model: Any) -> None:
 def _probe_tree(model: Any) -> tuple[list[tuple[int, ...]], Tree]:
     """A prefix of 24 tokens with three sequels, one of which branches again."""
     vocab = model.get_input_embeddings().weight.shape[0]
-    numbers = [(7 * i * i + 3 * i + 1) % min(vocab, 1000) for i in range(80)]
+    size = min(vocab, 1000)
+    numbers = [(7 * i * i + 3 * i + 1) % size for i in range(80)]
     prefix, branch = tuple(numbers[:24]), tuple(numbers[24:34])
     sequences = [
         (*prefix, *branch, *numbers[40:42]),
-        (*prefix, *branch, numbers[40] ^ 1, *numbers[50:57]),
-        (*prefix, numbers[24] ^ 1, *numbers[60:75]),
+        (*prefix, *branch, (numbers[40] + 1) % size, *numbers[50:57]),
+        (*prefix, (numbers[24] + 1) % size, *numbers[60:75]),
     ]
     return sequences, build_tree(sequences, longest=64, min_saved=4)
 

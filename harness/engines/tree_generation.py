@@ -17,6 +17,9 @@ from harness.engines.trie import Tree, build_tree
 
 MIN_SHARED = 32
 """Prompt tokens that a branching must save: every piece above a row is looked at again at every token."""
+MOST_ABOVE = 8
+"""Shared pieces that a row looks at; what lies below them is copied to the row, or a long chain would cost its length
+in blocks of attention at every token."""
 REFILL_SHARE = 4
 """New rows come in when at least this part (1/n) of the places is free, so that prompts are computed together."""
 
@@ -45,7 +48,7 @@ class Seat:
     above: list[int]
     """Pieces that other rows look at too."""
     tail: list[int]
-    """Pieces of its own."""
+    """Pieces whose keys and values lie in its slot."""
     tail_start: int
     """Position of the first token that is its own."""
     penalised: torch.Tensor | None = None
@@ -96,7 +99,7 @@ class TreeGeneration:
         self.state = _State()
         self.tree = Tree([], [], [])
         self.users: Counter[int] = Counter()
-        """Per piece: rows below it that are not finished."""
+        """Per piece: rows that look at it, or will."""
         self.pending: list[Seat] = []
 
     def seat(self, rows: Sequence[Row]) -> None:
@@ -110,7 +113,7 @@ class TreeGeneration:
         self.pending = []
         for i in order:
             path = tree.path(tree.last[i])
-            above = [piece for piece in path if below[piece] > 1]
+            above = [piece for piece in path if below[piece] > 1][:MOST_ABOVE]
             tail = path[len(above) :]
             start = tree.pieces[tail[0]].start if tail else len(rows[i].window.ids)
             self.pending.append(Seat(rows[i], above, tail, start))
@@ -148,10 +151,14 @@ class TreeGeneration:
         if not self.pending or (live and free * REFILL_SHARE < self.limits.rows):
             return []
         dearest = max((seat.cells for seat in live), default=0)
+        held = set(self.state.kept)
+        shared = sum(len(self.tree.pieces[piece].ids) for piece in held)
         count = 0
         for seat in self.pending[:free]:
             dearest = max(dearest, seat.cells)
-            if (len(live) + count + 1) * dearest > self.limits.cache_tokens and (live or count):
+            shared += sum(len(self.tree.pieces[piece].ids) for piece in seat.above if piece not in held)
+            held.update(seat.above)
+            if (len(live) + count + 1) * dearest + shared > self.limits.cache_tokens and (live or count):
                 break
             count += 1
         if live and count * REFILL_SHARE < len(live) and count < len(self.pending):
@@ -212,8 +219,7 @@ class TreeGeneration:
         for seat in staying:
             self.slots.add(seat.tail_start, [self.state.kept[piece] for piece in seat.tail])
         for seat in arriving:
-            for piece in seat.tail:
-                del self.state.kept[piece]
+            self._release(seat.tail)
         del live[len(live) - len(arriving) :]
         live.extend(staying)
         for seat in arriving:
@@ -256,8 +262,12 @@ class TreeGeneration:
                 seat.penalised = row
 
     def _leave(self, seat: Seat) -> None:
-        for piece in seat.above:
+        self._release(seat.above)
+        self.done(seat.row)
+
+    def _release(self, pieces: Sequence[int]) -> None:
+        """A row no longer looks at these pieces; those that nobody will look at are forgotten."""
+        for piece in pieces:
             self.users[piece] -= 1
             if self.users[piece] == 0:
                 self.state.kept.pop(piece, None)
-        self.done(seat.row)
