@@ -20,3 +20,18 @@ class Sums(RequestTask):
     def score(self, item, completions):
         words = completions[0].outputs[0].text.split()
         return {"accuracy": Score(float(words[:1] == [item.target]))}
+
+
+class SumChoices(Sums):
+    """The same as a choice among four answers, by their log-likelihoods."""
+
+    requests_per_item = 4
+    uses_chat = False
+
+    def requests(self, item):
+        right = int(item.target)
+        return self.compare(f"{item.doc['a']} + {item.doc['b']} =", [f" {right + i}" for i in range(4)])
+
+    def score(self, item, completions):
+        values = [completion.loglikelihood for completion in completions]
+        return {"accuracy": Score(float(values.index(max(values)) == 0))}
