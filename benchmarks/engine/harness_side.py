@@ -75,23 +75,23 @@ class HarnessTasks:
         self.runs = Path(job["work"]) / "runs" / f"{time.time_ns()}"
         self.counter = itertools.count()
         self.kept = Kept(registry.load("engine", job["engine"]))
-        plan = self._plan(job["warm_tasks"])
+        plan = self.plan(job["warm_tasks"])
         # starting the meter is part of the command, not of a run
         self.meter = registry.load("meter", plan.energy.meter)(plan.energy)
         evaluate(plan.model_copy(update={"limit": 1}), meter=self.meter)
         self.engine = self.kept.engine
 
-    def _plan(self, tasks: list[dict[str, Any]]) -> EvalPlan:
+    def plan(self, tasks: list[dict[str, Any]]) -> EvalPlan:
         return plan_of(self.job, tasks, self.runs / str(next(self.counter)))
 
     def warm(self) -> None:
-        plan = self._plan(self.job["warm_tasks"])
+        plan = self.plan(self.job["warm_tasks"])
         evaluate(plan.model_copy(update={"limit": 2}), meter=self.meter)
 
     def run(self) -> dict[str, Any]:
         from suites.lm_build import build
 
-        plan = self._plan(self.job["tasks"])
+        plan = self.plan(self.job["tasks"])
         build.cache_clear()  # a process builds a task's prompts once; every repeat pays for it, as the peer does
         start = time.perf_counter()
         (record,) = evaluate(plan, meter=self.meter)

@@ -12,53 +12,91 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.scorer import Score, Target, mean, scorer
+from inspect_ai.solver import TaskState, generate
 
-def ifeval(data_dir: Path, limit: int) -> Any:
-    """inspect task over the first `limit` prompts of google/IFEval."""
-    from inspect_ai import Task
-    from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.solver import generate
 
-    lines = (data_dir / "google/IFEval/default/train.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines[:limit]]
+@task
+def ifeval_prompts(data_dir: str) -> Task:
+    """google/IFEval as the mirror has it; the number of samples is the caller's limit."""
+    lines = (Path(data_dir) / "google/IFEval/default/train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
     samples = [Sample(id=str(row["key"]), input=row["prompt"], metadata={"doc": row}) for row in rows]
-    return Task(
-        dataset=MemoryDataset(samples), solver=generate(), scorer=strict_prompt(), name="ifeval_bench"
-    )
+    return Task(dataset=MemoryDataset(samples), solver=generate(), scorer=prompt_level_strict_acc())
 
 
-def strict_prompt() -> Any:
+@scorer(metrics=[mean()])
+def prompt_level_strict_acc() -> Any:
     """1 where every instruction of a prompt is followed to the letter."""
-    from inspect_ai.scorer import Score, Target, mean, scorer
-    from inspect_ai.solver import TaskState
     from lm_eval.tasks.ifeval.utils import process_results
 
-    @scorer(metrics=[mean()], name="prompt_level_strict_acc")
-    def build() -> Any:
-        async def score(state: TaskState, target: Target) -> Score:
-            found = process_results(state.metadata["doc"], [state.output.completion])
-            return Score(value=float(found["prompt_level_strict_acc"]))
+    async def score(state: TaskState, target: Target) -> Score:
+        found = process_results(state.metadata["doc"], [state.output.completion])
+        return Score(value=float(found["prompt_level_strict_acc"]))
 
-        return score
-
-    return build()
+    return score
 
 
-class Inspect:
-    """One call of inspect_ai.eval, with the same arguments on both sides."""
+def seed_language_checks() -> None:
+    """Unseeded, IFEval's language checks draw at random."""
+    import langdetect
+
+    langdetect.DetectorFactory.seed = 0
+
+
+class OverHarness:
+    """`harness eval --tasks inspect:...` on an engine that is loaded already."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        import langdetect
+        from harness_side import HarnessTasks
 
-        langdetect.DetectorFactory.seed = 0  # unseeded, IFEval's language checks draw at random
+        seed_language_checks()
         self.job = job
-        self.load()
+        self.harness = HarnessTasks({**job, "tasks": job["warm_tasks"]})
+        self.engine = self.harness.engine
 
-    def load(self) -> None:
-        raise NotImplementedError
+    def warm(self) -> None:
+        self._evaluate(limit=2, max_tokens=4)
 
-    def model(self) -> Any:
-        raise NotImplementedError
+    def run(self) -> dict[str, Any]:
+        from harness_side import facts_of
+
+        from harness.store import Store
+
+        seconds, plan, record = self._evaluate(self.job["limit"], self.job["max_tokens"])
+        answers = {
+            sample.sample_id: answer(sample.prompt, sample.outputs[0] if sample.outputs else "", sample.error)
+            for sample in Store(plan.runs).samples(record)
+        }
+        (metrics,) = record.metrics.values()
+        (metric,) = metrics.values()
+        found = {"prompt_level_strict_acc": metric.value}
+        return {"seconds": seconds, "answers": answers, "metrics": found, "facts": facts_of(record)}
+
+    def _evaluate(self, limit: int, max_tokens: int) -> tuple[float, Any, Any]:
+        from harness.evaluate import evaluate
+
+        name = f"inspect:ifeval_prompts,data_dir={self.job['data_dir']},max_tokens={max_tokens}"
+        plan = self.harness.plan(self.job["warm_tasks"]).model_copy(update={"tasks": [name], "limit": limit})
+        start = time.perf_counter()
+        (record,) = evaluate(plan, meter=self.harness.meter)
+        return time.perf_counter() - start, plan, record
+
+
+class OverTransformers:
+    """inspect_ai.eval with its own `hf` provider: greedy, and without a second BOS before the template's.
+
+    It is spared its live log, a database for its viewer, which costs seconds; the log of all samples it writes.
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        import torch
+
+        seed_language_checks()
+        torch.set_num_threads(job["threads"])
+        self.job = job
 
     def warm(self) -> None:
         self._evaluate(limit=2, max_tokens=4)
@@ -66,12 +104,9 @@ class Inspect:
     def run(self) -> dict[str, Any]:
         seconds, log = self._evaluate(self.job["limit"], self.job["max_tokens"])
         answers = {
-            str(sample.id): {
-                "prompt": sha256(str(sample.input).encode()).hexdigest()[:16],
-                "scores": None,
-                "text": sample.output.completion,
-                "error": sample.error.message if sample.error else None,
-            }
+            str(sample.id): answer(
+                str(sample.input), sample.output.completion, sample.error.message if sample.error else None
+            )
             for sample in log.samples
         }
         metrics = {"prompt_level_strict_acc": log.results.scores[0].metrics["mean"].value}
@@ -83,54 +118,7 @@ class Inspect:
             "facts": {"output_tokens": output_tokens},
         }
 
-    def _evaluate(self, limit: int, max_tokens: int) -> tuple[float, Any]:
-        import inspect_ai
-
-        task = ifeval(Path(self.job["data_dir"]), limit)
-        model = self.model()
-        # kept: inspect reads the samples back from its log when they are asked for
-        logs = Path(self.job["work"]) / "logs" / "inspect"
-        start = time.perf_counter()
-        (log,) = inspect_ai.eval(
-            task,
-            model=model,
-            max_tokens=max_tokens,
-            max_connections=self.job["batch_size"],
-            max_samples=self.job["batch_size"],
-            log_dir=str(logs),
-            display="none",
-        )
-        seconds = time.perf_counter() - start
-        if log.status != "success":
-            raise RuntimeError(f"inspect: {log.status}: {log.error.message if log.error else ''}")
-        return seconds, log
-
-
-class OverHarness(Inspect):
-    """The harness's provider on an engine that is loaded already."""
-
-    def load(self) -> None:
-        from harness_side import HarnessTasks
-
-        self.engine = HarnessTasks({**self.job, "tasks": self.job["warm_tasks"]}).engine
-
-    def model(self) -> Any:
-        from inspect_ai.model import get_model
-
-        import suites.inspect_model  # noqa: F401  registers the provider
-
-        return get_model("harness/bench", engine=self.engine, memoize=False)
-
-
-class OverTransformers(Inspect):
-    """inspect's own `hf` provider: greedy, and without a second BOS before the one that the template writes."""
-
-    def load(self) -> None:
-        import torch
-
-        torch.set_num_threads(self.job["threads"])
-
-    def model(self) -> Any:
+    def _model(self) -> Any:
         from inspect_ai.model import get_model
 
         return get_model(
@@ -142,3 +130,35 @@ class OverTransformers(Inspect):
             do_sample=False,
             tokenizer_call_args={"add_special_tokens": False},
         )
+
+    def _evaluate(self, limit: int, max_tokens: int) -> tuple[float, Any]:
+        import inspect_ai
+
+        model = self._model()
+        # kept: inspect reads the samples back from its log when they are asked for
+        logs = Path(self.job["work"]) / "logs" / "inspect"
+        start = time.perf_counter()
+        (log,) = inspect_ai.eval(
+            ifeval_prompts(self.job["data_dir"]),
+            model=model,
+            limit=limit,
+            max_tokens=max_tokens,
+            max_connections=self.job["batch_size"],
+            max_samples=self.job["batch_size"],
+            log_dir=str(logs),
+            log_realtime=False,
+            display="none",
+        )
+        seconds = time.perf_counter() - start
+        if log.status != "success":
+            raise RuntimeError(f"inspect: {log.status}: {log.error.message if log.error else ''}")
+        return seconds, log
+
+
+def answer(prompt: str, text: str, error: str | None) -> dict[str, Any]:
+    return {
+        "prompt": sha256(prompt.encode()).hexdigest()[:16],
+        "scores": None,
+        "text": text,
+        "error": error,
+    }
