@@ -70,6 +70,12 @@ def parse(spec: str) -> Endpoint:
     return Endpoint(f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}", model)
 
 
+def refuse_training(spec: str) -> None:
+    """Raises: BadCheckpoint: a server, which can be asked and not trained."""
+    if is_endpoint(spec):
+        raise BadCheckpoint(f"{parse(spec)} is a server, which cannot be trained; give a folder or a hub id")
+
+
 def _split(spec: str) -> SplitResult:
     try:
         parts = urlsplit(spec)

@@ -15,6 +15,7 @@ from harness import energy, registry
 from harness.cards import Card, read_card, write_card
 from harness.checkpoints import resolve, split_spec
 from harness.datasets import Datasets, fingerprint
+from harness.endpoints import refuse_training
 from harness.errors import Interrupted, NotWritable, TrainingFailed, UnknownName
 from harness.hub import is_hub_id
 from harness.methods import Reward, named_files, rewards_of, trainer_of
@@ -80,6 +81,7 @@ def train_one(base: str, stage: Stage, out: Path, common: Common, progress: Prog
     Raises: UserError: with one line that says what to change. TrainingFailed, Interrupted.
     """
     trainer_of(stage)
+    refuse_training(base)
     start = resolve(base, allow_pickle=common.allow_pickle, trust_remote_code=common.trust_remote_code)
     if common.energy.meter not in registry.names("meter"):
         raise UnknownName.of("meter", common.energy.meter, registry.names("meter"))

@@ -11,6 +11,7 @@ from harness.binding import Binder
 from harness.checkpoints import resolve
 from harness.datasets import Datasets, parse
 from harness.dryrun import dry_run
+from harness.endpoints import refuse_training
 from harness.errors import UnknownName
 from harness.evaluate import check_writable, evaluate
 from harness.front.boards import boards
@@ -90,6 +91,8 @@ def amount(plan: Plan) -> Amount:
 def check(plan: Plan, stages: Sequence[Stage]) -> None:
     """Find in the plan what would otherwise stop it hours later. Raises: UserError."""
     data = Datasets(plan.data_dir)
+    if stages:
+        refuse_training(plan.base)
     for stage in stages:
         trainer_of(stage)
         rewards_of(stage, settings(plan))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import random
 import time
@@ -124,13 +123,15 @@ class Client:
         Raises: EngineError: no answer within the deadline or after all tries. Refused, Garbage.
             CostLimitReached: before anything was sent.
         """
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             try:
                 answer = read(await self._limited(call))
             except Broken as exc:
                 retries = self.options.retries if call.retries is None or exc.throttled else call.retries
                 if number > retries or (self._down and not exc.reached):
-                    self._down = self._down or not exc.reached
+                    self._down = self._down or (call.retries is None and not exc.reached)
                     self.counts["failed"] += 1
                     times = "once" if number == 1 else f"{number} times"
                     raise EngineError(f"{self.endpoint.url}: {exc} (tried {times})") from exc
@@ -139,7 +140,6 @@ class Client:
             else:
                 self._down = False
                 return answer
-        raise AssertionError("itertools.count() ends")  # for the type checker
 
     async def _wait(self, number: int, after_s: float | None) -> None:
         """Exponential backoff with jitter; where the server names a time, all requests wait for that."""

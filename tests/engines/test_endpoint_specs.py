@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.checkpoints import resolve, unique_names
-from harness.endpoints import is_endpoint, parse
+from harness.endpoints import is_endpoint, parse, refuse_training
 from harness.engines.choice import answer_settings, check_engines, engine_of
 from harness.engines.endpoint_client import Event, Garbage, Reply
 from harness.engines.endpoint_limits import Limits, Load
@@ -236,3 +236,9 @@ def test_an_echo_that_is_none_is_garbage(logprobs):
 )
 def test_the_letter_of_an_answer(answer, letter):
     assert letter_of(answer, 4) == letter
+
+
+def test_a_server_is_not_trained():
+    with pytest.raises(BadCheckpoint, match="cannot be trained"):
+        refuse_training(f"{URL}#m")
+    refuse_training("owner/name")
