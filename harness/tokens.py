@@ -13,8 +13,9 @@ from harness.protocols import Tokenizer
 
 Ids = tuple[int, ...]
 
-CUT = re.compile(r"(?<=[A-Za-z0-9])(?=\n)")
-"""Where a text may be cut: between a letter or digit and a line's end."""
+CUT = re.compile(r"(?<=[A-Za-z0-9])(?=\n)|(?<=\S\n)(?=[A-Za-z0-9])")
+"""Where a text may be cut: between a letter or digit and a line's end, and between one that ends a line with text in
+it and a letter or digit. (Of several ends of lines in a row, what follows decides how some patterns split them.)"""
 MOST_KEPT_CHARS = 4_000_000
 """Pieces of text kept with their tokens; then all are forgotten."""
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -24,7 +25,7 @@ LINEWISE = {
     rf"{CONTRACTIONS}|{WORDS}|\p{{N}}{{1,3}}|{REST}",  # Llama 3
     rf"{CONTRACTIONS}|{WORDS}|\p{{N}}|{REST}",  # Qwen 2 and 3
 }
-"""Split patterns that never join a letter or digit with the line's end behind it, and never look back."""
+"""Split patterns that never join a letter or digit with a line's end beside it, and never look back."""
 
 
 class Frame(NamedTuple):
@@ -151,7 +152,7 @@ def _is_known(split: Any) -> bool:
     )
 
 
-PROBE = "Q: 12 + 30?\n\nThe answer\nis 42.\r\n  So it is\n\n\n A\n<x> it's done 7\n"
+PROBE = "Q: 1?\nA: 2.\nQ: 12 + 30?\n\nThe answer\nis 42.\r\n  So it is\n\n\n A\n<x> it's done 7\n"
 
 
 def _holds(tokenizer: Any) -> bool:
