@@ -214,7 +214,8 @@ def engine_identity(engine: EngineSpec) -> list[Json]:
     """What of the engine a run depends on."""
     if engine.name == ENDPOINT:
         return [engine.name, engine.options]
-    return [engine.name, engine.dtype, device_kind(engine.device)]
+    found = [engine.name, engine.dtype, device_kind(engine.device)]
+    return [*found, engine.options] if engine.options else found  # some cut prompts or change numbers
 
 
 def device_kind(name: str) -> str:
