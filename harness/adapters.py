@@ -23,7 +23,9 @@ def adapter_specs(base: str, patterns: Sequence[str]) -> list[str]:
     Raises: BadInput: a pattern that nothing matches. BadCheckpoint: folders that are no adapters, by their names.
     """
     if Path(base).expanduser().is_dir() and is_adapter(Path(base).expanduser()):
-        raise BadCheckpoint(f"--adapters go on a base, and {base!r} is an adapter itself; name the base first")
+        raise BadCheckpoint(
+            f"--adapters go on a base, and {base!r} is an adapter itself; name the base first"
+        )
     folders = list(dict.fromkeys(place for pattern in patterns for place in _places(pattern)))
     # a glob over a folder of checkpoints also catches the plan or the notes that lie there
     kept = [place for place in folders if not Path(place).expanduser().is_file()]

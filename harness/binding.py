@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from harness.folders import has_chat_template
 from harness.hashing import hash_json, slug
 from harness.journal import Key
 from harness.plan import EngineSpec, EvalPlan
-from harness.protocols import Engine, Progress, Task, TaskContext, TaskRef
+from harness.protocols import Engine, Progress, Strategy, Task, TaskContext, TaskRef
 from harness.records import Checkpoint, Json
 from harness.store import Store
 from harness.suitefile import NATIVE, adhoc_suite, load_suite
@@ -85,7 +86,7 @@ class Binder:
         self.suites = resolve_suites(plan)
         if plan.engine.name not in registry.names("engine"):
             raise UnknownName.of("engine", plan.engine.name, registry.names("engine"))
-        self.strategy = registry.load("strategy", plan.strategy)()
+        self.strategy: Strategy = registry.load("strategy", plan.strategy)()
         self.data = Datasets(plan.data_dir)
         self.store = Store(plan.runs)
         self.checkpoints = resolve_all(plan)
@@ -109,6 +110,13 @@ class Binder:
                         "template; give one (chat_template.jinja beside the tokenizer) or ask in plain text with "
                         "--chat off"
                     )
+
+    def under(self, strategy: Strategy) -> Binder:
+        """The same plan, resolved already, for tasks that ask through another strategy."""
+        other = copy.copy(self)
+        other.strategy = strategy
+        other._checked = {}
+        return other
 
     def shared_engine(self, checkpoint: Checkpoint | None = None) -> SharedEngine:
         """The engine for a checkpoint and all that share its base; None: for the plan's first."""

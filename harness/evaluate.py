@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from harness import registry
 from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
+from harness.clock import Clock, timed_without_load
 from harness.endpoints import is_endpoint
 from harness.energy import summarise
 from harness.engines.choice import check_scoring
@@ -20,7 +21,8 @@ from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
 from harness.feeding import prepare, run_tasks
 from harness.inference import Inference, cache_notes
-from harness.journal import Journal
+from harness.jitter import Noted, Pass, Passes, with_jitter
+from harness.journal import Journal, Key
 from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
 from harness.protocols import Meter, Progress, SilentProgress, Window
@@ -38,21 +40,6 @@ VERSIONED = (
     "detoxify",
     "codecarbon",
 )
-
-
-@dataclass
-class Clock:
-    """Wall seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def evaluate(plan: EvalPlan, progress: Progress | None = None, meter: Meter | None = None) -> list[RunRecord]:
@@ -80,6 +67,8 @@ class Evaluation:
         if self.plan.energy.meter not in registry.names("meter"):
             raise UnknownName.of("meter", self.plan.energy.meter, registry.names("meter"))
         self._meter = meter
+        if self.plan.jitter is not None:
+            binder.strategy = Noted(binder.strategy)
 
     def run(self) -> list[RunRecord]:
         self.binder.check()
@@ -117,17 +106,40 @@ class Evaluation:
         with self.binder.store.open(name, self.progress.say) as journal:
             if journal.record is not None and journal.record.n_failed == 0:
                 self.progress.say(f"{name} is done already")
-                return self._priced(journal, journal.record)
+                record = self._priced(journal, journal.record)
+                if self.plan.jitter in (None, record.jitter and record.jitter.plans):
+                    return record
+                return journal.amend(self._jittered(record, bound, shared, None))
             if journal.record is not None:
                 _ = bound.engine.loaded  # a model that does not load must not unmake a finished run
                 self.progress.say(f"{name}: trying its {journal.record.n_failed} failed samples again")
                 journal.reopen()
             before = shared.load_s
+            fresh = not journal.samples and self.plan.cache != "read"
             stats = self._work(bound, journal, clock)
             clock.seconds["load"] = shared.load_s - before
             self._tell_of_cache(bound.engine)
             record = self._record(bound, journal, Finished(name, started, clock, stats))
+            record = self._jittered(record, bound, shared, journal.samples if fresh else None)
             return journal.finish(record, bound.keys)
+
+    def _jittered(
+        self, record: RunRecord, bound: Bound, shared: SharedEngine, samples: Mapping[Key, Sample] | None
+    ) -> RunRecord:
+        """The record with its jitter, where that is wanted. Args: samples: answered just now; None: some were not."""
+        noted = self.binder.strategy
+        if self.plan.jitter is None or not isinstance(noted, Noted):
+            return record
+        values = noted.taken()
+        own = None if samples is None else Pass(dict(samples), values)
+        passes = Passes(self.binder, bound, shared, self.progress)
+        try:
+            return with_jitter(record, passes, self.plan.jitter, own)
+        except KeyboardInterrupt as exc:
+            raise Interrupted(
+                f"interrupted while measuring jitter: all {record.n_samples} samples are safe in "
+                f"{self.plan.runs / record.run_id}; repeat the command to go on"
+            ) from exc
 
     def _tell_of_cache(self, engine: LazyEngine) -> None:
         """Damage, or a disk that takes no more answers: said once, and no reason to stop."""
@@ -157,10 +169,10 @@ class Evaluation:
         try:
             if any(todo.values()):
                 work = [(task, todo[name]) for name, task in bound.tasks.items() if todo[name]]
-                with _timed_without_load(clock, "data", bound.engine):
+                with timed_without_load(clock, "data", bound.engine):
                     prepare(task for task, _ in work)
                 inference = Inference(bound.engine, lambda: self._inference_window(bound, label, journal))
-                with _timed_without_load(clock, "inference", bound.engine), inference.open():
+                with timed_without_load(clock, "inference", bound.engine), inference.open():
                     run_tasks(work, self._recorder(journal, inference))
                 facts |= inference.facts(clock.seconds["inference"])
             self._grade(bound, journal, clock)
@@ -261,15 +273,6 @@ class Evaluation:
             phase: summarise([r for r in journal.readings if r.phase == phase], self.plan.energy)
             for phase in phases
         }
-
-
-@contextmanager
-def _timed_without_load(clock: Clock, phase: str, engine: LazyEngine) -> Iterator[None]:
-    """Time a phase; loading the model is a phase of its own, wherever it happens."""
-    loaded_s = engine.load_s
-    with clock.phase(phase):
-        yield
-    clock.seconds[phase] -= engine.load_s - loaded_s
 
 
 class Finished(NamedTuple):

@@ -76,6 +76,12 @@ class Adds(Strict):
     )
     detoxify_checkpoint: Path | None = None
     judge: str | None = Field(default=None, description="Model that grades where a task wants one")
+    jitter: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Batch plans under which all samples are answered, for the spread",
+    )
 
     @field_validator("sampling", mode="before")
     @classmethod
@@ -127,7 +133,9 @@ class EvalPlan(Common, Adds):
     def _adapters_have_one_base(self) -> EvalPlan:
         if self.adapters and len(self.checkpoints) > 1:
             given = ", ".join(self.checkpoints)
-            raise ValueError(f"adapters go on one base, and several checkpoints are given ({given}); name one")
+            raise ValueError(
+                f"adapters go on one base, and several checkpoints are given ({given}); name one"
+            )
         return self
 
 

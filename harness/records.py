@@ -291,6 +291,21 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class Jitter:
+    """How much the samples of a run moved between batch plans; the first plan is the run itself."""
+
+    plans: int
+    n_samples: int
+    n_changed: int
+    """Samples of which a score differs between any two plans, or that failed under one."""
+    share_changed: float | None
+    max_loglikelihood_difference: float | None
+    """Largest range of one request's loglikelihoods, nats; None where nothing was scored that way."""
+    headline_low: float | None
+    headline_high: float | None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """run.json: written last, so its existence means that the run is whole."""
 
@@ -327,6 +342,8 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     """Name of the plan this run belongs to."""
+    jitter: Jitter | None = None
+    """None: not measured."""
     path: Path | None = None
     """The run folder; set when read, never written."""
     schema_version: int = SCHEMA_VERSION

@@ -65,6 +65,12 @@ class Options(Output, Settings, Cache, Machine):
         "--engine-option", help="Option of the engine, e.g. rpm=60 (docs/endpoints.md)", metavar="KEY=VALUE"
     )
     judge: str | None = option("--judge", help="Model that grades where a task wants one", plan="judge")
+    jitter: int | None = option(
+        "--jitter",
+        help="Answer all samples under N batch plans and record how much scores move",
+        metavar="N",
+        plan="jitter",
+    )
     plan: Path | None = option("--plan", help="YAML file with any of these settings; options override it")
     dry_run: bool = option("--dry-run", help="Print the plan and the number of requests", default=False)
 

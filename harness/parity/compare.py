@@ -106,9 +106,11 @@ def _binder(plan: EvalPlan, side: Side, kind: type[Recorder], progress: Progress
 
 @contextmanager
 def _opened(side: Side, binder: Binder) -> Iterator[Opened]:
-    shared = binder.shared_engine()
+    shared, recorder = binder.shared_engine(), binder.strategy
+    if not isinstance(recorder, Recorder):
+        raise TypeError("tasks of a comparison ask through a recorder")
     try:
-        yield Opened(side, binder, shared, binder.strategy)
+        yield Opened(side, binder, shared, recorder)
     finally:
         shared.close()
 
