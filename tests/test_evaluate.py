@@ -110,12 +110,12 @@ def test_failed_samples_are_counted_apart_and_tried_again(plugin, tiny_llama, tm
 
 
 def test_an_engine_that_breaks_is_a_failed_sample_not_a_wrong_one(plugin, tiny_llama, tmp_path, monkeypatch):
-    from harness.engines import generation
+    from harness.engines.transformers import TransformersEngine
 
-    def broken(decoding, rows):
+    def broken(self, taken):
         raise RuntimeError("the device fell over")
 
-    monkeypatch.setattr(generation, "generate_batch", broken)
+    monkeypatch.setattr(TransformersEngine, "_compute", broken)
     run = evaluate(plan_for(tiny_llama, tmp_path))[0]
     assert (run.n_failed, run.headline.value) == (6, None)
     assert "the device fell over" in next(iter(Store(tmp_path).samples(run))).error
