@@ -58,9 +58,9 @@ def draws_of(request: Request) -> range:
 def keys_of(request: Request, draws: Iterable[int]) -> Iterator[bytes]:
     """One key per draw: 32 hex digits."""
     if isinstance(request, LoglikelihoodRequest):
-        digest = blake2b(b"loglikelihood %d " % len(request.context_ids), digest_size=16)
-        digest.update(_bytes(request.context_ids + request.continuation_ids))
-        yield digest.hexdigest().encode()
+        whole = _after_context(request.context_ids).copy()
+        whole.update(_bytes(request.continuation_ids))
+        yield whole.hexdigest().encode()
         return
     digest = blake2b(_sampling_bytes(request.sampling), digest_size=16)
     digest.update(_bytes(request.prompt_ids))
@@ -68,6 +68,12 @@ def keys_of(request: Request, draws: Iterable[int]) -> Iterator[bytes]:
         own = digest.copy()
         own.update(b" %d" % draw)
         yield own.hexdigest().encode()
+
+
+@lru_cache(maxsize=32)
+def _after_context(ids: tuple[int, ...]) -> blake2b:
+    """The digest up to the end of a context, which the choices of a question share."""
+    return blake2b(b"loglikelihood %d " % len(ids) + _bytes(ids), digest_size=16)
 
 
 def _bytes(ids: tuple[int, ...]) -> bytes:
