@@ -40,7 +40,8 @@ class RequestQueue:
 
     def __init__(self, compute: Callable[[list[Queued]], None], prepare: Callable[[], None]) -> None:
         self.closed = False
-        self.busy_s = 0.0
+        self._worked: tuple[float, float | None] = (0.0, None)
+        """Seconds of work that is done, and since when there is work in progress."""
         self._compute = compute
         self._prepare = prepare
         self._waiting: list[Queued] = []
@@ -48,6 +49,12 @@ class RequestQueue:
         self._busy = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which there was work, that in progress included: its last answers come before its end."""
+        done_s, since_s = self._worked
+        return done_s if since_s is None else done_s + time.perf_counter() - since_s
 
     def put(self, requests: Sequence[Request], problem_of: Callable[[Request], str | None]) -> list[Queued]:
         """Queue requests; one with a problem fails at once. Raises: EngineError: the queue is closed."""
@@ -96,12 +103,12 @@ class RequestQueue:
         self._prepare()
         while not self.closed:
             taken = self._take()
-            start = time.perf_counter()
+            self._worked = (self.busy_s, time.perf_counter())
             try:
                 self._compute(taken)
             except Exception as exc:  # noqa: BLE001  a thread that dies would leave every waiting task hanging
                 _fail(taken, f"{type(exc).__name__}: {exc}")
-            self.busy_s += time.perf_counter() - start
+            self._worked = (self.busy_s, None)
             if self.closed:
                 _fail(taken, CLOSED)
         _fail(self._waiting, CLOSED)
