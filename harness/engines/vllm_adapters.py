@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.adapters import misfit_of
 from harness.engines.vllm_options import RANKS
 from harness.errors import BadCheckpoint
 from harness.fingerprint import safetensors_shapes
@@ -66,17 +67,24 @@ def room_of(checkpoint: Checkpoint) -> Room:
         raise BadCheckpoint(
             f"adapter {folder} has rank {needed}, and vLLM takes at most {RANKS[-1]}; {ELSEWHERE}"
         )
-    return Room(rounded(needed), _modules(folder))
+    return Room(rounded(needed), _modules(folder, Path(checkpoint.base)))
 
 
 def room_for_all(checkpoint: Checkpoint, rank: int) -> Room:
     """Room for adapters on every layer of a base's stack, by the names of its weights."""
-    files = sorted(Path(checkpoint.base).glob("*.safetensors"))
-    shapes = {name: shape for file in files for name, shape in safetensors_shapes(file).items()}
+    shapes = _base_shapes(Path(checkpoint.base))
     stacked = (name.removesuffix(".weight").split(".") for name, shape in shapes.items() if len(shape) == 2)
     return Room(
         rounded(rank), frozenset(parts[-1] for parts in stacked if any(part.isdigit() for part in parts))
     )
+
+
+def _base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a base's weights; empty where they are pickled, or packed in shapes of their own."""
+    if "quantization_config" in read_json(folder / "config.json"):
+        return {}
+    files = sorted(folder.glob("*.safetensors"))
+    return {name: shape for file in files for name, shape in safetensors_shapes(file).items()}
 
 
 def rounded(rank: int) -> int:
@@ -103,16 +111,22 @@ def _checked_rank(folder: Path, config: Mapping[str, Any]) -> int:
     return int(max([helper.r, *helper.rank_pattern.values()]))
 
 
-def _modules(folder: Path) -> frozenset[str]:
-    """Layers that an adapter has factors for. Whole weights would replace layers, which vLLM does not do."""
+def _modules(folder: Path, base: Path) -> frozenset[str]:
+    """Layers that an adapter has factors for; refuses whole weights, and factors for layers that the base lacks."""
     if not (folder / WEIGHTS).is_file():
         raise BadCheckpoint(
             f"adapter {folder} has no {WEIGHTS}, and vLLM gets no pickled weights; convert it to safetensors"
         )
-    keys = sorted(safetensors_shapes(folder / WEIGHTS))
+    shapes = safetensors_shapes(folder / WEIGHTS)
+    keys = sorted(shapes)
     whole = [key for key in keys if ".lora_" not in key]
     if whole:
         raise BadCheckpoint(
             f"adapter {folder} replaces whole weights of the base ({whole[0]}), which vLLM does not do; {ELSEWHERE}"
+        )
+    misfit = misfit_of(shapes, _base_shapes(base))
+    if misfit is not None:
+        raise BadCheckpoint(
+            f"adapter {folder} does not fit the base {base}: {misfit}; give the base that it was trained on"
         )
     return frozenset(key.partition(".lora_")[0].rpartition(".")[2] for key in keys)

@@ -149,9 +149,8 @@ class Core:
 
 async def _shut(llm: Any) -> None:
     """Cancel what is still asked, then end the process."""
-    for task in asyncio.all_tasks():
-        if task not in (asyncio.current_task(), llm.output_handler):
-            task.cancel()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
     await asyncio.sleep(0)
     await asyncio.to_thread(llm.shutdown, STOP_S)
 
