@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.errors import BadCheckpoint
 from harness.evaluate import evaluate
 from harness.plan import EnergySpec, EvalPlan
 from harness.store import Store
@@ -76,3 +77,12 @@ def test_inspect_asks_nothing_twice_and_counts_no_queries(score, monkeypatch):
     assert "inference" not in again.energy
     asked = again.engine["cache"]["hits"]
     assert any(note.startswith(f"{asked} of {asked} answers came from the") for note in again.notes)
+
+
+def test_inspect_stops_at_once_where_the_model_does_not_load(score, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise BadCheckpoint("these weights do not load")
+
+    monkeypatch.setattr("harness.engines.loading.load_model", refuse)
+    with pytest.raises(BadCheckpoint, match="do not load"):
+        score("read", tasks=["inspect:xstest"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.answers.cache import FOLDER
+from harness.errors import BadCheckpoint
 from harness.evaluate import evaluate
 from harness.journal import SAMPLES
 from harness.plan import EnergySpec, EngineSpec, EvalPlan
@@ -252,3 +253,15 @@ def test_two_processes_score_two_suites_over_one_cache(plan, tmp_path):
     assert answered(first) == answered(second)
     (third,) = evaluate(plan("third", "read", limit=60))
     assert (computed(third), third.engine["cache"]["hits"]) == ((0, 0), 60)
+
+
+def test_a_model_that_does_not_load_is_refused_in_one_line(plan, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    broken = build_llama(tmp_path / "broken", seed=8)
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadCheckpoint, match="lacks 1 weights"):
+        evaluate(plan(cache="read", folder=broken))
+    assert not Store(tmp_path / "runs").runs()
