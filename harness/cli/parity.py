@@ -164,8 +164,9 @@ def text_of(parity: Parity) -> str:
         lines += ["", f"B  {other.engine}  {facts_of(other.facts)}"]
         lines += [tables.align(COLUMNS, [row_of(task) for task in other.tasks])]
         lines += [line for task in other.tasks for line in remarks(task, other.tolerance)]
-        verdict = "within" if other.within else "beyond"
-        lines.append(f"{verdict} the tolerance of {other.tolerance:g} nats")
+        apart = any(is_apart(task, other.tolerance) for task in other.tasks)
+        answered = " as far as both answered" if other.n_failed else ""
+        lines.append(f"{'beyond' if apart else 'within'} the tolerance of {other.tolerance:g} nats{answered}")
         if other.n_failed:
             lines.append(f"{other.n_failed} requests failed; a failed request never counts as equal")
     return "\n".join(printable(line) for line in lines)
@@ -206,9 +207,14 @@ def share(value: float) -> str:
     return f"{int(value * 1000) / 10:g} %"
 
 
+def one_line(text: str, most: int = 300) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
 def remarks(task: TaskParity, tolerance: float) -> list[str]:
     """Where the largest difference is, and where the first answers part."""
-    lines = []
+    lines = [f"{task.task}: failed: {one_line(task.first_error)}"] if task.first_error else []
     worst = task.loglikelihoods.worst if task.loglikelihoods else None
     if worst is not None and worst.a != worst.b:
         lines.append(

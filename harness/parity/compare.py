@@ -234,6 +234,7 @@ def _task_parity(held: _Held, first: Opened, other: Opened, tolerance: float) ->
         n_requests=len(pairs),
         n_failed_a=failed[0],
         n_failed_b=failed[1],
+        first_error=next((pair.error_a or pair.error_b for pair in pairs if pair.failed), None),
         loglikelihoods=scoring,
         answers=answers,
         scores={

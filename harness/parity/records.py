@@ -100,6 +100,8 @@ class TaskParity:
     n_requests: int
     n_failed_a: int
     n_failed_b: int
+    first_error: str | None
+    """Why the first failed request failed."""
     loglikelihoods: Loglikelihoods | None
     answers: Answers | None
     scores: Mapping[str, tuple[float | None, float | None]]
