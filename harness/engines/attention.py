@@ -283,16 +283,14 @@ class Sums:
         self.out = torch.zeros((heads, tokens, value_size), dtype=torch.float32, device=like.device)
         self.lse = torch.full((heads, tokens), NOTHING, dtype=torch.float32, device=like.device)
 
-    @classmethod
-    def of(cls, part: Part) -> Sums:
-        """Begin with a block of one query per row: (N, H, 1, D)."""
-        sums = cls.__new__(cls)
-        sums.out, sums.lse = part.out[:, :, 0].transpose(0, 1).contiguous(), part.lse[:, :, 0].T.contiguous()
-        return sums
-
     def first(self, places: slice, part: Part) -> None:
         """The first block of some tokens: nothing to merge with."""
         self.out[:, places], self.lse[:, places] = part.out[0], part.lse[0]
+
+    def first_rows(self, rows: slice, part: Part) -> None:
+        """As first, for a block of one query per row: (n, H, 1, D)."""
+        self.out[:, rows] = part.out[:, :, 0].transpose(0, 1)
+        self.lse[:, rows] = part.lse[:, :, 0].T
 
     def first_at(self, where: torch.Tensor, part: Part, chosen: torch.Tensor) -> None:
         """As first, for a batch of runs: where, (m,) tokens; chosen, (m,) their place in the (B x T) part."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
 from harness.engines.attention import How, Mask, Sight, Sums, attend, make_mask
 from harness.engines.passes import Kept
 
-GROWTH = 1.5
-FIRST_CAPACITY = 64
-"""Tokens a slot is made for at least; slots grow as answers do."""
+CAPACITIES = tuple(sorted({64 << i for i in range(20)} | {96 << i for i in range(20)}))
+"""Tokens that slots are made for: 64, 96, 128, 192, ... A row moves up a class when it has filled its slot."""
+FIRST_ROWS = 8
+
+T = TypeVar("T")
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values, layer after layer."""
 
 
-class Slots:
-    """Tails of rows: what follows the prefix that a row shares with others. Live rows are slots 0..n - 1.
+class Pool(Generic[T]):
+    """Slots of one size, of (G, C, D) keys and values per layer; live rows are slots 0..n - 1.
 
-    A slot holds (G, C, D) keys and values per layer. The last row moves into the place of one that is done, so no
-    other row is ever copied.
+    The last row moves into the place of one that leaves, so no other row is ever copied.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.owners: list[T] = []
         self.lengths: list[int] = []
         """Tokens in each live slot."""
         self.starts: list[int] = []
@@ -31,74 +35,124 @@ class Slots:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.owners)
 
-    def reserve(self, rows: int, tokens: int, like: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Room for so many rows of so many tokens; like: (G, L, D) keys and values of every layer."""
-        if not self._layers:
-            size = max(tokens, FIRST_CAPACITY)
-            self._layers = [(_room(rows, size, k), _room(rows, size, v)) for k, v in like]
-            return
-        had_rows, had = self._layers[0][0].shape[0], self._layers[0][0].shape[2]
-        if rows <= had_rows and tokens <= had:
-            return
-        rows = max(rows, had_rows)
-        size = had if tokens <= had else max(tokens, int(had * GROWTH))
-        self._layers = [(self._grown(k, rows, size), self._grown(v, rows, size)) for k, v in self._layers]
-
-    def _grown(self, old: torch.Tensor, rows: int, size: int) -> torch.Tensor:
-        new = old.new_empty((rows, old.shape[1], size, old.shape[3]))
-        live, used = len(self), max(self.lengths, default=0)
-        new[:live, :, :used] = old[:live, :, :used]
-        new[:live, :, used:] = 0
-        new[live:] = 0
-        return new
-
-    def add(self, start: int, parts: Sequence[Kept]) -> None:
-        """A new live row that begins with the given pieces, which follow each other."""
-        slot, at = len(self.lengths), 0
+    def add(self, owner: T, start: int, parts: Sequence[Layers], like: Layers) -> None:
+        """A new live row that begins with (G, L, D) parts, which follow each other; like: any of their kind."""
+        self._reserve(len(self) + 1, like)
+        slot, at = len(self), 0
         for part in parts:
-            for (keys, values), (k, v) in zip(self._layers, part.layers, strict=True):
-                keys[slot, :, at : at + part.length] = k
-                values[slot, :, at : at + part.length] = v
-            at += part.length
+            size = part[0][0].shape[1]
+            for (keys, values), (k, v) in zip(self._layers, part, strict=True):
+                keys[slot, :, at : at + size] = k
+                values[slot, :, at : at + size] = v
+            at += size
+        self.owners.append(owner)
         self.lengths.append(at)
         self.starts.append(start)
 
+    def _reserve(self, rows: int, like: Layers) -> None:
+        had = self._layers[0][0].shape[0] if self._layers else 0
+        if rows <= had:
+            return
+        rows = max(rows, 2 * had, FIRST_ROWS)
+        self._layers = [
+            (self._room(rows, k, index, 0), self._room(rows, v, index, 1))
+            for index, (k, v) in enumerate(like)
+        ]
+
+    def _room(self, rows: int, like: torch.Tensor, layer: int, which: int) -> torch.Tensor:
+        # attention over a padded slot multiplies its filling by zero, and zero times garbage may be NaN
+        room = like.new_zeros((rows, like.shape[0], self.capacity, like.shape[2]))
+        if self._layers:
+            old = self._layers[layer][which]
+            room[: old.shape[0]] = old
+        return room
+
+    def content(self, slot: int) -> Layers:
+        """(G, L, D) keys and values of a live row."""
+        size = self.lengths[slot]
+        return [(keys[slot, :, :size], values[slot, :, :size]) for keys, values in self._layers]
+
     def remove(self, slot: int) -> None:
-        """Free a slot; the last live row moves into it."""
-        last = len(self.lengths) - 1
+        last = len(self) - 1
         if slot != last:
             used = self.lengths[last]
             for keys, values in self._layers:
                 keys[slot, :, :used] = keys[last, :, :used]
                 values[slot, :, :used] = values[last, :, :used]
-            self.lengths[slot], self.starts[slot] = self.lengths[last], self.starts[last]
-        self.lengths.pop()
-        self.starts.pop()
-
-    def clear(self) -> None:
-        """Forget all rows and give their memory back."""
-        self.lengths.clear()
-        self.starts.clear()
-        self._layers.clear()
+            self.owners[slot] = self.owners[last]
+            self.lengths[slot], self.starts[slot] = used, self.starts[last]
+        del self.owners[last], self.lengths[last], self.starts[last]
 
     def write(self, layer: int, at: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Put one token of every live row, (G, N, D), at (N,) places of its slot."""
+        """Put one token of every live row, (G, n, D), at (n,) places of its slot."""
         keys, values = self._layers[layer]
         rows = torch.arange(len(at), device=at.device)
         keys[rows, :, at] = key.transpose(0, 1)
         values[rows, :, at] = value.transpose(0, 1)
 
     def read(self, layer: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, G, tokens, D) views of the live slots."""
+        """(n, G, tokens, D) views of the live slots."""
         keys, values = self._layers[layer]
         return keys[: len(self), :, :tokens], values[: len(self), :, :tokens]
 
 
-def _room(rows: int, size: int, like: torch.Tensor) -> torch.Tensor:
-    # attention over a padded slot multiplies its filling by zero, and zero times garbage may be NaN
-    return like.new_zeros((rows, like.shape[0], size, like.shape[2]))
+class Slots(Generic[T]):
+    """Tails of rows: what follows the prefix that a row shares with others, in pools by size.
+
+    Rows of one pool are attended to together and filled up to its longest, so sizes are kept apart. The order of rows
+    is that of the pools, then of their slots.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[int, Pool[T]] = {}
+
+    @property
+    def pools(self) -> list[Pool[T]]:
+        """Those that hold a row, smallest slots first."""
+        return [self._pools[size] for size in sorted(self._pools) if len(self._pools[size])]
+
+    @property
+    def owners(self) -> list[T]:
+        return [owner for pool in self.pools for owner in pool.owners]
+
+    def __len__(self) -> int:
+        return sum(len(pool) for pool in self._pools.values())
+
+    def add(self, owner: T, start: int, parts: Sequence[Layers], like: Layers) -> None:
+        """A new live row, with room for one more token."""
+        size = sum(part[0][0].shape[1] for part in parts)
+        capacity = next(c for c in CAPACITIES if c > size)
+        self._pools.setdefault(capacity, Pool(capacity)).add(owner, start, parts, like)
+
+    def make_room(self) -> None:
+        """Move rows whose slot is full to a larger one."""
+        for pool in self.pools:
+            for slot in reversed(range(len(pool))):
+                if pool.lengths[slot] == pool.capacity:
+                    content = pool.content(slot)
+                    self.add(pool.owners[slot], pool.starts[slot], [content], content)
+                    pool.remove(slot)
+
+    def grow(self) -> None:
+        """Every row has one token more."""
+        for pool in self.pools:
+            pool.lengths = [length + 1 for length in pool.lengths]
+
+    def remove(self, gone: Callable[[T], bool]) -> list[T]:
+        """Free the slots of owners that are gone; returns them."""
+        found = []
+        for pool in self.pools:
+            for slot in reversed(range(len(pool))):
+                if gone(pool.owners[slot]):
+                    found.append(pool.owners[slot])
+                    pool.remove(slot)
+        return found
+
+    def clear(self) -> None:
+        """Forget all rows and give their memory back."""
+        self._pools.clear()
 
 
 class Prefix(NamedTuple):
@@ -108,51 +162,71 @@ class Prefix(NamedTuple):
     kept: Kept
 
 
+class _Tails(NamedTuple):
+    """The rows of one pool in a step."""
+
+    pool: Pool[Any]
+    rows: slice
+    at: torch.Tensor
+    """(n,) where the new token of each goes."""
+    width: int
+
+
 class DecodeStep:
-    """One token for every live row. Implements harness.engines.attention.Step.
+    """One token for every live row, in the order of the slots. Implements harness.engines.attention.Step.
 
     Args:
         above: per live row, the kept pieces that it looks at.
     """
 
     def __init__(
-        self, slots: Slots, above: Sequence[Sequence[int]], kept: Mapping[int, Kept], dtype: torch.dtype
+        self, slots: Slots[Any], above: Sequence[Sequence[int]], kept: Mapping[int, Kept], like: torch.Tensor
     ) -> None:
-        self.slots = slots
-        self.dtype = dtype
-        self.at = torch.tensor(slots.lengths, device=slots.device)
-        self.positions = self.at + torch.tensor(slots.starts, device=slots.device)
-        self.width = max(slots.lengths) + 1
-        self.prefixes = _prefixes(above, kept, slots.device)
-        self._tail: dict[int | None, Mask | None] = {}
+        self.dtype = like.dtype
+        self.device = like.device
+        self.tails: list[_Tails] = []
+        first = 0
+        for pool in slots.pools:
+            at = torch.tensor(pool.lengths, device=self.device)
+            self.tails.append(_Tails(pool, slice(first, first + len(pool)), at, max(pool.lengths) + 1))
+            first += len(pool)
+        starts = torch.tensor([start for pool in slots.pools for start in pool.starts], device=self.device)
+        self.positions = torch.cat([tails.at for tails in self.tails]) + starts
+        self.prefixes = _prefixes(above, kept, self.device)
+        self._masks: dict[tuple[int, int | None], Mask | None] = {}
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
     ) -> torch.Tensor:
-        self.slots.write(layer, self.at, key, value)
-        keys, values = self.slots.read(layer, self.width)
-        tail = attend(query.transpose(0, 1).unsqueeze(2), keys, values, how, Sight(mask=self._tail_mask(how)))
-        sums = Sums.of(tail)
-        for rows, kept in self.prefixes:
+        sums = Sums(query, value.shape[-1])
+        for tails in self.tails:
+            rows = tails.rows
+            tails.pool.write(layer, tails.at, key[:, rows], value[:, rows])
+            keys, values = tails.pool.read(layer, tails.width)
+            sight = Sight(mask=self._tail_mask(tails, how))
+            part = attend(query[:, rows].transpose(0, 1).unsqueeze(2), keys, values, how, sight)
+            sums.first_rows(rows, part)
+        for rows_above, kept in self.prefixes:
             k, v = kept.layers[layer]
-            q = query[:, rows]
-            part = attend(q[None], k[None], v[None], how, Sight(mask=self._prefix_mask(rows, kept, how)))
-            sums.add_rows(rows, part)
+            sight = Sight(mask=self._prefix_mask(rows_above, kept, how))
+            part = attend(query[None, :, rows_above], k[None], v[None], how, sight)
+            sums.add_rows(rows_above, part)
         return sums.finish(how)
 
-    def _tail_mask(self, how: How) -> Mask | None:
-        window = how.window if how.window is not None and how.window < self.width else None
-        if window not in self._tail:
-            behind = self.at.unsqueeze(1) - torch.arange(self.width, device=self.at.device).unsqueeze(0)
+    def _tail_mask(self, tails: _Tails, how: How) -> Mask | None:
+        window = how.window if how.window is not None and how.window < tails.width else None
+        key = (tails.pool.capacity, window)
+        if key not in self._masks:
+            behind = tails.at.unsqueeze(1) - torch.arange(tails.width, device=self.device).unsqueeze(0)
             seen = behind >= 0 if window is None else (behind >= 0) & (behind < window)
             whole = bool(seen.all())
-            self._tail[window] = None if whole else make_mask(seen[:, None, None], self.dtype, hollow=False)
-        return self._tail[window]
+            self._masks[key] = None if whole else make_mask(seen[:, None, None], self.dtype, hollow=False)
+        return self._masks[key]
 
     def _prefix_mask(self, rows: slice | torch.Tensor, kept: Kept, how: How) -> Mask | None:
         if how.window is None:
             return None
-        keys = kept.start + torch.arange(kept.length, device=self.at.device)
+        keys = kept.start + torch.arange(kept.length, device=self.device)
         near = (self.positions[rows].unsqueeze(1) - keys.unsqueeze(0)) < how.window
         return None if bool(near.all()) else make_mask(near[None, None], self.dtype, hollow=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints import tokenizer_folder
 from harness.engines import generation, loading, scoring
 from harness.engines.adapters import Adapters
 from harness.engines.packed import PackedModel, Unfit, choose_cuda_kernel
@@ -50,6 +51,7 @@ class TransformersEngine:
         self._dtype = str(options.get("dtype") or "auto")
         self.model = loading.load_model(checkpoint, self.device, self._dtype)
         self.tokenizer: Tokenizer = loading.load_tokenizer(checkpoint)
+        self._tokenizer_folder = tokenizer_folder(checkpoint)
         self.max_length = loading.context_length(self.model, self.tokenizer)
         self.threads = loading.choose_threads(self.model, options.get("threads"))
         torch.set_num_threads(self.threads)
@@ -97,7 +99,9 @@ class TransformersEngine:
         if self._queue is not None:
             self._queue.drain()
         self._adapters.activate(checkpoint)
-        self.tokenizer = loading.load_tokenizer(checkpoint)
+        folder = tokenizer_folder(checkpoint)
+        if folder != self._tokenizer_folder:
+            self.tokenizer, self._tokenizer_folder = loading.load_tokenizer(checkpoint), folder
         if self.model is not self._adapters.model:  # loaded afresh
             self.model = self._adapters.model
             self._take_over()

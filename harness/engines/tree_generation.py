@@ -71,7 +71,14 @@ class _State:
     kept: dict[int, Kept] = field(default_factory=dict)
     first_logits: dict[int, torch.Tensor] = field(default_factory=dict)
     """Logits behind a prompt, for rows that are still to come."""
-    live: list[Seat] = field(default_factory=list)
+    slots: Slots[Seat] = field(default_factory=Slots)
+    arriving: list[Seat] = field(default_factory=list)
+    """Rows whose prompts are being computed."""
+
+    @property
+    def live(self) -> list[Seat]:
+        """Rows in flight."""
+        return [*self.slots.owners, *self.arriving]
 
 
 class TreeGeneration:
@@ -95,7 +102,6 @@ class TreeGeneration:
         self.limits = limits
         self.done = done
         self.stopped = stopped
-        self.slots = Slots(packed.device)
         self.state = _State()
         self.tree = Tree([], [], [])
         self.users: Counter[int] = Counter()
@@ -122,10 +128,10 @@ class TreeGeneration:
     def run(self) -> None:
         """Decode every row that was seated. Raises what the model raises; rows keep what they have."""
         while (self.pending or self.state.live) and not self.stopped():
-            arriving = self._admit()
-            if arriving:
-                self._prefill(arriving)
-            if self.state.live:
+            self.state.arriving = self._admit()
+            if self.state.arriving:
+                self._prefill(self.state.arriving)
+            if len(self.state.slots):
                 self._step()
 
     def restart(self) -> list[Row]:
@@ -135,7 +141,6 @@ class TreeGeneration:
             if seat.row.finish is not None:  # drawn to its end before memory ran out
                 self.done(seat.row)
         self.state = _State()
-        self.slots.clear()
         rows = [seat.row for seat in [*flying, *self.pending]]
         for row in rows:
             row.restart()
@@ -164,11 +169,10 @@ class TreeGeneration:
         if live and count * REFILL_SHARE < len(live) and count < len(self.pending):
             return []
         arriving = self.pending[:count]
-        self.state.live.extend(arriving)  # from now on they are in flight
         del self.pending[:count]
         return arriving
 
-    def _prefill(self, arriving: Sequence[Seat]) -> None:
+    def _prefill(self, arriving: list[Seat]) -> None:
         now = time.perf_counter()
         computed = set(self.state.kept)
         for seat in arriving:
@@ -207,22 +211,15 @@ class TreeGeneration:
         if chosen:
             yield chosen
 
-    def _sit(self, arriving: Sequence[Seat]) -> None:
+    def _sit(self, arriving: list[Seat]) -> None:
         """Give the arrived rows their slots; those that are finished already leave."""
-        live = self.state.live
-        staying = [seat for seat in arriving if seat.row.finish is None]
-        if staying:
-            like = self.state.kept[staying[0].last].layers
-            tokens = max(len(s.row.window.ids) - s.tail_start for s in staying) + 1
-            rows = len(self.slots) + len(staying)
-            self.slots.reserve(rows, max(tokens, max(self.slots.lengths, default=0) + 1), like)
-        for seat in staying:
-            self.slots.add(seat.tail_start, [self.state.kept[piece] for piece in seat.tail])
-        for seat in arriving:
+        while arriving:
+            seat = arriving[0]
+            if seat.row.finish is None:
+                parts = [self.state.kept[piece].layers for piece in seat.tail]
+                self.state.slots.add(seat, seat.tail_start, parts, self.state.kept[seat.last].layers)
+            del arriving[0]  # in flight in one place only, should memory run out on the next
             self._release(seat.tail)
-        del live[len(live) - len(arriving) :]
-        live.extend(staying)
-        for seat in arriving:
             if seat.row.finish is not None:
                 self._leave(seat)
         waiting = {seat.last for seat in self.pending}
@@ -233,20 +230,17 @@ class TreeGeneration:
     # Steps
 
     def _step(self) -> None:
-        live, slots = self.state.live, self.slots
-        slots.reserve(len(slots), max(slots.lengths) + 1, ())
-        step = DecodeStep(slots, [seat.above for seat in live], self.state.kept, self.packed.dtype)
-        ids = torch.tensor([[seat.row.ids[-1] for seat in live]])
-        logits = self.packed.logits(step, ids, step.positions.unsqueeze(0), torch.arange(len(live)))
-        slots.lengths = [length + 1 for length in slots.lengths]
-        self._draw(live, logits)
-        for slot in reversed(range(len(live))):
-            if live[slot].row.finish is not None:
-                seat = live[slot]
-                slots.remove(slot)
-                live[slot] = live[-1]
-                live.pop()
-                self._leave(seat)
+        slots = self.state.slots
+        slots.make_room()
+        seats = slots.owners
+        like = torch.empty(0, dtype=self.packed.dtype, device=self.packed.device)
+        step = DecodeStep(slots, [seat.above for seat in seats], self.state.kept, like)
+        ids = torch.tensor([[seat.row.ids[-1] for seat in seats]])
+        logits = self.packed.logits(step, ids, step.positions.unsqueeze(0), torch.arange(len(seats)))
+        slots.grow()
+        self._draw(seats, logits)
+        for seat in slots.remove(lambda seat: seat.row.finish is not None):
+            self._leave(seat)
 
     def _draw(self, seats: Sequence[Seat], logits: torch.Tensor) -> None:
         rows = [seat.row for seat in seats]
