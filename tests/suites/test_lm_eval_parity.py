@@ -267,7 +267,7 @@ def test_group_totals_are_those_of_lm_eval(reference_lm, engine, data_dir, monke
     from lm_eval.api.group import Group
     from lm_eval.api.task import ConfigurableTask
 
-    from suites import lm_index
+    from suites import lm_index, lm_loading
 
     names = [f"mmlu_{subject}" for subject in SUBJECTS]
     group = Group.from_config({"group": "few", "task": names, "aggregate_metric_list": [AGGREGATE]})
@@ -280,6 +280,7 @@ def test_group_totals_are_those_of_lm_eval(reference_lm, engine, data_dir, monke
     file.write_text(text, encoding="utf-8")
     entries = {**lm_index.index(), "few": lm_index.IndexEntry("GROUP", str(file), ())}
     monkeypatch.setattr(lm_index, "index", lambda: entries)
+    monkeypatch.setattr(lm_loading, "_registry", lm_loading._registry.__wrapped__)
     context = TaskContext(engine=engine, strategy=Direct(), data=Datasets(data_dir))
     task = load(parse_task("lm_eval:few"), context)
     sizes = dict(zip(names, (4, 7, 3), strict=True))  # 3 % of 114, 201 and 100, rounded up
