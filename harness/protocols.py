@@ -120,6 +120,28 @@ class Strategy(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """The model of --judge, behind an engine of its own: loaded at the first question, cached, weighed apart."""
+
+    name: str
+    """Short label; part of the metrics' names and of notes."""
+    judges_itself: bool
+    """It is the checkpoint whose answers it judges."""
+
+    def identity(self) -> Mapping[str, Json]:
+        """What of it determines its verdicts: fingerprint, sampling."""
+        ...
+
+    def submit(
+        self, conversations: Sequence[Sequence[Mapping[str, str]]], max_tokens: int = 256
+    ) -> list[Future[str]]:
+        """Ask each conversation (turns of role and content) greedily; the answers' text, in the same order.
+
+        Called while grading, never while answering. Futures fail with EngineError.
+        """
+        ...
+
+
 class DataSource(Protocol):
     """Where rows come from; harness.datasets.Datasets is the one that exists."""
 
@@ -151,6 +173,8 @@ class TaskContext:
     """Overrides of harness.records.Sampling by field name."""
     settings: Mapping[str, Json] = field(default_factory=dict)
     """detoxify_checkpoint, judge, trust_remote_code, ...: by name, from the plan."""
+    judge: Judge | None = None
+    """None: no --judge was named, or it is one that only inspect knows (settings["judge"])."""
 
 
 Record = Callable[[Sample], None]
@@ -300,7 +324,7 @@ class SilentProgress:
 
 
 __all__ = [
-    "ChatMode", "DataSource", "Engine", "EngineStats", "Meter", "Progress", "Record", "Row", "Sampling",
+    "ChatMode", "DataSource", "Engine", "EngineStats", "Judge", "Meter", "Progress", "Record", "Row", "Sampling",
     "SilentProgress", "Strategy", "Task", "TaskContext", "TaskLoader", "TaskRef", "Tokenizer", "TrainJob",
     "TrainResult", "Trainer", "Window",
 ]  # fmt: skip
