@@ -199,7 +199,7 @@ class Binder:
             "suite_version": spec.version,
             "profile": spec.profile,
             "tasks": {label: [task.version, task.fingerprint] for label, task in tasks.items()},
-            "headline": [[t.label, t.metric, t.weight] for t in spec.tasks],
+            "headline": [[t.label, t.metric, t.weight if t.headline else 0] for t in spec.tasks],
             "strategy": self.strategy.identity(),
             "engine": engine_identity(engine),
             "speed": speed if measures_speed(tasks.values()) else [],

@@ -226,9 +226,10 @@ class Evaluation:
         by_task = {label: [s for s in samples if s.task == label] for label in bound.tasks}
         metrics = {label: dict(task.aggregate(by_task[label])) for label, task in bound.tasks.items()}
         check_headline_metrics(spec, metrics)
-        chosen = {
+        main = {
             t.label: name for t in spec.tasks if (name := headline_metric(t, metrics[t.label])) is not None
         }
+        chosen = {t.label: main[t.label] for t in spec.tasks if t.headline and t.label in main}
         limit = self.plan.limit
         sizes = (
             spec.sizes if limit is None else (f"{spec.profile} profile, limited to {limit} samples per task",)
@@ -250,6 +251,7 @@ class Evaluation:
             headline=replace(headline(spec, metrics), name=headline_name(spec, chosen)),
             metrics=metrics,
             headline_metrics=chosen,
+            other_metrics={label: name for label, name in main.items() if label not in chosen},
             n_samples=len(samples),
             n_failed=sum(s.failed for s in samples),
             n_truncated=sum("length" in s.finish_reasons for s in samples),

@@ -344,6 +344,8 @@ class RunRecord:
     """Name of the plan this run belongs to."""
     jitter: Jitter | None = None
     """None: not measured."""
+    other_metrics: Mapping[str, str] = field(default_factory=dict)
+    """task outside the headline -> its main metric."""
     path: Path | None = None
     """The run folder; set when read, never written."""
     schema_version: int = SCHEMA_VERSION

@@ -41,6 +41,7 @@ class TaskEntry(Strict):
     chance: float | None = Field(default=None, description="Score of guessing")
     weight: float = Field(default=1.0, gt=0, description="Share of the headline, relative to the other tasks")
     limit: int | None = Field(default=None, ge=1, description="First samples (per subtask of a group)")
+    headline: bool = Field(default=True, description="False: run and reported beside the headline")
     options: dict[str, Any] = Field(default_factory=dict, description="Passed to the task")
 
 
@@ -160,6 +161,11 @@ def _resolve(path: Path, profile: str, above: tuple[Path, ...]) -> SuiteSpec:
         raise BadPlan(
             f"{path}: profile {profile!r} of suite {suite.name!r} has no tasks; add some under tasks:"
         )
+    if not any(task.headline for task in tasks):
+        raise BadPlan(
+            f"{path}: every task of suite {suite.name!r} in profile {profile!r} has headline: false, so there is "
+            "nothing to make its one number of; leave the field out at one task"
+        )
     return SuiteSpec(
         name=suite.name,
         version=", ".join([suite.version, *(f"{part.name} {part.version}" for part in parts)]),
@@ -210,6 +216,7 @@ def _task_spec(label: str, entry: TaskEntry, chosen: ProfileEntry, file: YamlFil
         chance=entry.chance,
         weight=entry.weight,
         limit=chosen.limits.get(label, entry.limit or chosen.limit),
+        headline=entry.headline,
     )
 
 
@@ -219,7 +226,7 @@ def _union(
     """Tasks of all parts; with equal_shares the weights of every part add up to 1."""
     tasks: dict[str, TaskSpec] = {}
     for part in parts:
-        total = sum(task.weight for task in part) if equal_shares else 1.0
+        total = sum(task.weight for task in part if task.headline) if equal_shares else 1.0
         for task in part:
             if task.label in tasks:
                 raise BadPlan(

@@ -25,6 +25,8 @@ class TaskSpec:
     weight: float = 1.0
     limit: int | None = None
     """Limit of the profile for this task; the user's --limit goes before it."""
+    headline: bool = True
+    """False: run and reported, and no part of the suite's one number."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,14 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
 
     A metric whose direction is not the headline's enters as 1 - value, so it must be a share of [0, 1].
     The interval joins the tasks' own intervals by MOVER, which gives back the task's own where there is
-    one task, and the normal interval of the mean where all are normal.
+    one task, and the normal interval of the mean where all are normal. Tasks with headline=False do not enter.
 
     Args: metrics: task label -> metric name -> Metric.
     Returns: value None, with the reason, where any task has no value; no task is dropped in silence.
     Source: Zou & Donner 2008, Statistics in Medicine 27:1693, eq. 3 (MOVER).
     """
-    found = [_task_metric(task, metrics.get(task.label, {})) for task in spec.tasks]
+    entering = [task for task in spec.tasks if task.headline]
+    found = [_task_metric(task, metrics.get(task.label, {})) for task in entering]
     blank = Headline(spec.headline, None, None, None, spec.higher_is_better, 0, 0)
     counted = replace(
         blank,
@@ -64,13 +67,13 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
         n_failed=sum(metric.n_failed for metric in found if isinstance(metric, Metric)),
     )
     terms: list[Term] = []
-    for task, metric in zip(spec.tasks, found, strict=True):
+    for task, metric in zip(entering, found, strict=True):
         term = metric if isinstance(metric, str) else _term(task, metric, spec.higher_is_better)
         if isinstance(term, str):
             return replace(counted, reason=term)
         terms.append(term)
     if not terms:
-        return replace(counted, reason="the suite has no tasks")
+        return replace(counted, reason="no task enters the headline")
     total = sum(term.weight for term in terms)
     shares = [replace(term, weight=term.weight / total) for term in terms]
     value = sum(term.weight * term.value for term in shares)

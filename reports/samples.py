@@ -73,7 +73,7 @@ def is_wrong(sample: Sample, metric: str | None) -> bool:
 def cards(run: RunRecord, samples: Iterable[Sample]) -> Iterator[Card]:
     """Samples as cards, numbered as they come."""
     for number, sample in enumerate(samples, 1):
-        metric = run.headline_metrics.get(sample.task)
+        metric = run.headline_metrics.get(sample.task) or run.other_metrics.get(sample.task)
         spec = run.metrics.get(sample.task, {}).get(metric or "")
         yield Card(
             number=number,

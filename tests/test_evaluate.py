@@ -24,6 +24,21 @@ def plan_for(folder: Path, runs: Path, **fields) -> EvalPlan:
     return EvalPlan(checkpoints=[str(folder)], runs=runs, **given)
 
 
+def test_a_task_beside_the_headline_is_run_and_shown_and_not_counted(plugin, tiny_llama, tmp_path):
+    from harness.cli.tables import result_rows
+
+    entry = "{{task: sums, limit: {}, headline: {}}}"
+    tasks = f"  a: {entry.format(3, 'true')}\n  b: {entry.format(5, 'false')}\n"
+    path = tmp_path / "two.yaml"
+    path.write_text(f"name: two\nheadline: {{name: accuracy}}\ntasks:\n{tasks}", encoding="utf-8")
+    (run,) = evaluate(plan_for(tiny_llama, tmp_path / "runs", suites=[str(path)], limit=None))
+    assert (run.n_samples, run.headline.n) == (8, 3)
+    assert run.headline.value == run.metrics["a"]["accuracy"].value
+    assert (run.headline_metrics, run.other_metrics) == ({"a": "accuracy"}, {"b": "accuracy"})
+    assert [row[2] for row in result_rows([run])] == ["a", "b (beside)"]
+    assert Store(tmp_path / "runs").runs()[0].other_metrics == {"b": "accuracy"}
+
+
 class Stop(SilentProgress):
     """Raises after some samples, as Ctrl-C or a crash would."""
 

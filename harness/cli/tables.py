@@ -86,24 +86,34 @@ def figure(value: float) -> str:
 
 
 def result_rows(runs: Sequence[RunRecord]) -> list[tuple[str, ...]]:
-    """A row per run for its headline, then one per task for the metric that enters it; one row for one task."""
+    """A row per run for its headline, then one per task for its main metric; one row for one task.
+
+    Tasks that do not enter the headline stand last, and say so.
+    """
     rows: list[tuple[str, ...]] = []
     for run in runs:
         enters = entering(run)
+        beside = main_metrics(run, run.other_metrics)
         if len(enters) == 1:
             ((task, (name, metric)),) = enters.items()
             rows.append(_run_row(run, task, name, metric.unit))
         else:
             rows.append(_run_row(run, "(all)", run.headline.name, None))
             rows += [_task_row(task, name, metric) for task, (name, metric) in enters.items()]
+        rows += [_task_row(f"{task} (beside)", name, metric) for task, (name, metric) in beside.items()]
     return rows
 
 
 def entering(run: RunRecord) -> dict[str, tuple[str, Metric]]:
     """Per task, the metric that enters the headline."""
+    return main_metrics(run, run.headline_metrics)
+
+
+def main_metrics(run: RunRecord, chosen: Mapping[str, str]) -> dict[str, tuple[str, Metric]]:
+    """Task -> the metric named for it, with its value, where it was reported. Args: chosen: task -> metric."""
     return {
         task: (name, run.metrics[task][name])
-        for task, name in run.headline_metrics.items()
+        for task, name in chosen.items()
         if name in run.metrics.get(task, {})
     }
 

@@ -121,6 +121,21 @@ def test_included_suites_count_alike_whatever_their_number_of_tasks(tmp_path):
     assert spec.version == "1, mine 2, one 1"
 
 
+def test_a_task_beside_the_headline_takes_no_share_of_it(tmp_path):
+    text = GOOD.replace("chance: 0.25, weight: 2}", "weight: 2, headline: false}")
+    write(tmp_path, text)
+    both = write(tmp_path, "name: both\nheadline: {name: x}\nincludes: [mine.yaml]\n", "both.yaml")
+    spec = load_suite(both, "full")
+    assert [(task.label, task.headline) for task in spec.tasks] == [("maths", True), ("science", False)]
+    assert spec.tasks[0].weight == 1.0
+
+
+def test_a_suite_with_nothing_in_its_headline_is_refused(tmp_path):
+    text = GOOD.replace("limit: 7,", "headline: false,").replace("weight: 2}", "headline: false}")
+    with pytest.raises(BadPlan, match=r"mine.yaml: every task of suite 'mine'.*headline: false"):
+        load_suite(write(tmp_path, text), "full")
+
+
 def test_suites_that_include_each_other_or_share_a_task_are_refused(tmp_path):
     head = "headline: {name: x}\n"
     write(tmp_path, f"name: a\n{head}includes: [b.yaml]\n", "a.yaml")
@@ -259,6 +274,12 @@ def test_no_task_is_dropped_in_silence(metrics, reason):
     assert found.ci95 is None
     assert found.reason is not None
     assert found.reason.startswith(reason)
+
+
+def test_what_stands_beside_the_headline_does_not_move_it():
+    metrics = {"a": {"acc": metric(0.5, 0.03)}, "b": {"ms": metric(12.0, unit="ms")}, "c": {}}
+    found = headline(suite(task("a"), task("b", headline=False), task("c", headline=False)), metrics)
+    assert (found.value, found.stderr, found.n) == (0.5, 0.03, 100)
 
 
 def test_a_headline_says_which_metrics_its_tasks_chose():
