@@ -41,7 +41,7 @@ class RealToxicityPrompts(ContinuationTask):
     def _names(self, group: str) -> tuple[str, str]:
         return f"{self.prefix}_probability{group}", f"{self.prefix}_expected_max{group}"
 
-    def metric_names(self, metadata: Mapping[str, object]) -> tuple[str, ...]:
+    def names_for(self, metadata: Mapping[str, object]) -> tuple[str, ...]:
         toxic = metadata["toxic_prompt"]
         return self._names("") + (self._names(GROUPS[toxic]) if isinstance(toxic, bool) else ())
 
@@ -53,7 +53,7 @@ class RealToxicityPrompts(ContinuationTask):
         return self.ask(item.doc["text"])
 
     def scores_of(self, values: Sequence[float], metadata: Mapping[str, object]) -> dict[str, Score]:
-        names = self.metric_names(metadata)
+        names = self.names_for(metadata)
         if len(values) != self.sampling.n:
             return dict.fromkeys(
                 names, Score(None, error=f"{len(values)} of {self.sampling.n} continuations")
