@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from queue import Full
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
+
+WORKER = "AnyIO worker thread"
 
 
 @contextmanager
@@ -50,6 +54,20 @@ def quiet() -> Iterator[None]:
             root.handlers[:] = handlers
             root.setLevel(level)
             sys.excepthook = excepthook
+            end_workers()
+
+
+def end_workers() -> None:
+    """End the threads of event loops that are closed.
+
+    anyio forgets some that were busy when their loop went down; they wait for work for ever, and Python waits for
+    them before it exits.
+    """
+    for thread in threading.enumerate():
+        loop, queue = getattr(thread, "loop", None), getattr(thread, "queue", None)
+        if thread.name == WORKER and loop is not None and queue is not None and loop.is_closed():
+            with suppress(Full):  # told already
+                queue.put_nowait(None)
 
 
 @cache

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell's background job ignores Ctrl-C, and so would every process that the tests interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish() -> None:
+    """Tests also run peers by themselves, whose event loops may leave a thread that Python would wait for."""
+    from suites.inspect_quiet import end_workers
+
+    end_workers()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that never ends would hang the run after its last line: say which, and fail."""
+    deadline = time.monotonic() + 10
+    while left := [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]:
+        if time.monotonic() > deadline:
+            faulthandler.dump_traceback(all_threads=True)
+            print(f"threads that never end: {', '.join(thread.name for thread in left)}", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(3)
+        time.sleep(0.1)
+
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
