@@ -33,8 +33,8 @@ class Question(NamedTuple):
 
     sample_id: str
     requests: Sequence[Request]
-    finish: Callable[[Sequence[Future[Completion]]], Sample]
-    """Scores it; called once, when the futures of its requests are done."""
+    finish: Callable[[Sequence[Future[Completion]]], Sample | None]
+    """Scores it; called once, when the futures of its requests are done. None: the sample goes on (a dialogue)."""
 
 
 class Asks(Protocol):
@@ -47,6 +47,8 @@ class Asks(Protocol):
     def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
         """Queue requests, through the task's strategy."""
         ...
+
+    def stop(self) -> None: ...
 
 
 def prepare(tasks: Iterable[object]) -> None:
@@ -61,6 +63,9 @@ class FedTask:
 
     def prepare(self) -> None:
         """What must be done in the main thread before questions() is called in another."""
+
+    def stop(self) -> None:
+        """The run is over, or given up: questions() must not wait for answers any longer."""
 
     def run(self: Asks, todo: Sequence[str], record: Record) -> None:
         """Answer the samples named and journal each as soon as its last request is answered."""
@@ -162,6 +167,8 @@ class Feeding:
     def __exit__(self, *problem: object) -> None:
         self._stopped = True
         self._begun.set()
+        for task, _ in self._work:
+            task.stop()
         self._thread.join(timeout=STOP_S)
 
     # In the calling thread
@@ -199,7 +206,9 @@ class Feeding:
         arrived.left -= 1
         if arrived.left == 0:
             self._collected += 1
-            record(arrived.question.finish(arrived.futures))
+            sample = arrived.question.finish(arrived.futures)
+            if sample is not None:
+                record(sample)
         return True
 
     # In the feeder

@@ -70,8 +70,8 @@ class RequestTask(FedTask, ABC):
     version: ClassVar[str] = "1"
     metrics: ClassVar[Mapping[str, MetricSpec]] = {}
     requests_per_item: ClassVar[int] = 1
-    uses_chat: ClassVar[bool] = True
-    """Whether `chat: auto` wraps the prompt in the chat template."""
+    uses_chat: ClassVar[bool | None] = True
+    """Whether `chat: auto` wraps the prompt in the chat template. None: where the tokenizer has one."""
     graded_apart: ClassVar[bool] = False
     """True: score() needs a classifier or a judge, whose energy is weighed apart from the model's."""
     defaults: ClassVar[Sampling] = Sampling()
@@ -148,7 +148,14 @@ class RequestTask(FedTask, ABC):
 
     @property
     def chat(self) -> bool:
-        return self.uses_chat if self.context.chat == "auto" else self.context.chat == "on"
+        """Whether it cannot be asked without a chat template."""
+        return bool(self.uses_chat) if self.context.chat == "auto" else self.context.chat == "on"
+
+    @property
+    def in_chat(self) -> bool:
+        """Whether the engine's tokenizer is asked through its chat template."""
+        as_it_has = self.uses_chat is None and self.context.chat == "auto"
+        return self.chat or (as_it_has and bool(self.engine.tokenizer.chat_template))
 
     @property
     def sampling(self) -> Sampling:
@@ -179,8 +186,8 @@ class RequestTask(FedTask, ABC):
         Raises: BadCheckpoint: a chat task and a tokenizer without a template.
         """
         tokenizer = self.engine.tokenizer
-        if not self.chat:
-            plain = text if isinstance(text, str) else "\n\n".join(turn["content"] for turn in text)
+        if not self.in_chat:
+            plain = text if isinstance(text, str) else self.plain(text)
             return plain, encoder_of(tokenizer).encode([plain], special=True)[0]
         if not tokenizer.chat_template:
             raise BadCheckpoint(
@@ -191,6 +198,10 @@ class RequestTask(FedTask, ABC):
         rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         # The template writes its own special tokens: adding them again would double the BOS.
         return rendered, encoder_of(tokenizer).encode([rendered], special=False)[0]
+
+    def plain(self, turns: Sequence[Mapping[str, str]]) -> str:
+        """Chat messages as a prompt without a chat template."""
+        return "\n\n".join(turn["content"] for turn in turns)
 
     def questions(self, todo: Sequence[str]) -> Iterator[list[Question]]:
         """Tokenise piece by piece, ahead of the engine."""
