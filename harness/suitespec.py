@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.protocols import TaskRef
 from harness.records import Headline, Metric
-
-Z95 = 1.959963984540054
+from harness.stats.averages import Term, weighted_mean
+from harness.stats.intervals import Z95
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
 
     Args: metrics: task label -> metric name -> Metric.
     Returns: value None, with the reason, where any task has no value; no task is dropped in silence.
-    Source: Zou & Donner 2008, Statistics in Medicine 27:1693, eq. 3 (MOVER).
     """
     entering = [task for task in spec.tasks if task.headline]
     found = [_task_metric(task, metrics.get(task.label, {})) for task in entering]
@@ -74,10 +73,8 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
         terms.append(term)
     if not terms:
         return replace(counted, reason="no task enters the headline")
-    total = sum(term.weight for term in terms)
-    shares = [replace(term, weight=term.weight / total) for term in terms]
-    value = sum(term.weight * term.value for term in shares)
-    return replace(counted, value=value, stderr=_joint_stderr(shares), ci95=mover(value, shares))
+    joined = weighted_mean(terms, is_share=all(isinstance(m, Metric) and m.unit is None for m in found))
+    return replace(counted, value=joined.value, stderr=joined.stderr, ci95=joined.ci95)
 
 
 def headline_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> str | None:
@@ -94,17 +91,6 @@ def headline_name(spec: SuiteSpec, chosen: Mapping[str, str]) -> str:
     """
     left_open = dict.fromkeys(chosen[t.label] for t in spec.tasks if t.metric is None and t.label in chosen)
     return f"{spec.headline}: {', '.join(left_open)}" if left_open else spec.headline
-
-
-@dataclass(frozen=True)
-class Term:
-    """One of several independent estimates that make a weighted mean."""
-
-    weight: float
-    value: float
-    stderr: float | None
-    low: float | None
-    high: float | None
 
 
 def _task_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> Metric | str:
@@ -128,29 +114,10 @@ def _term(task: TaskSpec, metric: Metric, higher_is_better: bool) -> Term | str:
         low, high = metric.value - Z95 * metric.stderr, metric.value + Z95 * metric.stderr
     upward = metric.higher_is_better if task.higher_is_better is None else task.higher_is_better
     if upward == higher_is_better:
-        return Term(task.weight, metric.value, metric.stderr, low, high)
+        return Term(task.weight, metric.value, metric.stderr, low, high, metric.n)
     if metric.unit is not None or not 0.0 <= metric.value <= 1.0:
         return (
             f"task {task.label!r} points the other way and is no share of [0, 1]; give it a suite of its own"
         )
     flipped = (None, None) if low is None or high is None else (1.0 - high, 1.0 - low)
-    return Term(task.weight, 1.0 - metric.value, metric.stderr, *flipped)
-
-
-def _joint_stderr(terms: Sequence[Term]) -> float | None:
-    """Standard error of the weighted mean of independent tasks."""
-    errors = [term.weight * term.stderr for term in terms if term.stderr is not None]
-    return math.hypot(*errors) if len(errors) == len(terms) else None
-
-
-def mover(value: float, terms: Sequence[Term]) -> tuple[float, float] | None:
-    """Interval of a weighted mean from its terms' own intervals; None where a term has none.
-
-    Args: value: the mean. terms: weights add up to 1.
-    Source: Zou & Donner 2008, Statistics in Medicine 27:1693, eq. 3.
-    """
-    downs = [term.weight * (term.value - term.low) for term in terms if term.low is not None]
-    ups = [term.weight * (term.high - term.value) for term in terms if term.high is not None]
-    if len(downs) != len(terms) or len(ups) != len(terms):
-        return None
-    return value - math.hypot(*downs), value + math.hypot(*ups)
+    return Term(task.weight, 1.0 - metric.value, metric.stderr, *flipped, metric.n)

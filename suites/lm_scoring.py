@@ -17,8 +17,8 @@ from lm_eval.api.metrics import mean, stderr_for_metric, unweighted_mean_stderr
 from lm_eval.api.task import Task as LmTask
 
 from harness.records import Json, Metric, Sample, Score
-from harness.stats.intervals import summarise
-from harness.suitespec import Z95, Term, mover
+from harness.stats.averages import Term, mover
+from harness.stats.intervals import Z95, summarise
 
 PLAIN = "none"
 """lm-eval's name for no filter."""

@@ -126,42 +126,102 @@ def wilson_interval(share: float, n: float, z: float = Z95) -> tuple[float, floa
 
 
 def t_mean(values: Sequence[float]) -> Estimate:
-    """Mean with Student's interval; one value has none."""
+    """Mean with Student's interval; one value has none, nor have several without variance (see without_variance)."""
     average = math.fsum(values) / len(values)
     error = _stderr(values, average)
     if error is None:
         return Estimate(average, None, None, None)
+    if error == 0:
+        return without_variance(average, len(values))
     half = t_975(len(values) - 1) * error
     return Estimate(average, error, (average - half, average + half), "t")
+
+
+def without_variance(value: float, n: float) -> Estimate:
+    """What can be said where all n values (or all n clusters) are the same: not that the error is 0.
+
+    Returns: Wilson's interval at n for a value in [0, 1], which no score of that range can need wider; else none.
+    """
+    if 0.0 <= value <= 1.0:
+        return Estimate(value, 0.0, wilson_interval(value, n), "wilson")
+    return Estimate(value, 0.0, None, None)
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable], *, is_share: bool) -> Estimate:
     """Mean whose error rests on clusters of dependent values.
 
-    The standard error is the cluster-robust one with the factor G / (G - 1) for G clusters. Shares get the
-    Wilson interval at the effective sample size (at most n; G where every value is the same), others t with
-    G - 1 degrees of freedom. One cluster has no interval.
+    The standard error is the bias-reduced cluster-robust one (CR2), with Satterthwaite's degrees of freedom at the
+    correlation that the clusters show: exact where clusters are of one size, fewer degrees where one of them weighs
+    much. Shares get the Wilson interval at the effective sample size (at most n; G where every value is the same),
+    others t. One cluster has no interval.
 
-    Source: Liang & Zeger 1986, Biometrika 73:13; Miller 2024, arXiv:2411.00640, sec. 2.2; Korn & Graubard
-    1998, Survey Methodology 24:193 (effective sample size, its t factor included).
+    Source: Bell & McCaffrey 2002, Survey Methodology 28:169 (CR2, degrees); Miller 2024, arXiv:2411.00640, sec. 2.2;
+        Korn & Graubard 1998, Survey Methodology 24:193 (effective sample size, its t factor included).
     """
     n = len(values)
     average = math.fsum(values) / n
-    sums: dict[Hashable, float] = {}
-    for cluster, value in zip(clusters, values, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + value - average
-    groups = len(sums)
+    held = _cluster_sums(values, clusters, average)
+    groups = len(held)
     if groups < 2:
         return Estimate(average, None, None, None)
-    error = math.sqrt(groups / (groups - 1) * math.fsum(total * total for total in sums.values())) / n
-    if not is_share:
-        half = t_975(groups - 1) * error
-        return Estimate(average, error, (average - half, average + half), "cluster-t")
+    variance = math.fsum(total**2 / (1 - size / n) for total, size in held) / n**2
+    error, degrees = math.sqrt(variance), _degrees(values, held, average)
     spread = average * (1 - average)
+    if not is_share:
+        if error == 0:
+            return without_variance(average, groups)
+        half = t_975(degrees) * error
+        return Estimate(average, error, (average - half, average + half), "cluster-t")
     # No error seen: all values equal (count each cluster once), or clusters that are all alike (nothing lost).
-    effective = min(n, spread / error**2) if error > 0 else float(groups if spread == 0 else n)
-    effective *= (t_975(n - 1) / t_975(groups - 1)) ** 2
+    effective = min(n, spread / variance) if error > 0 else float(groups if spread == 0 else n)
+    effective *= (t_975(n - 1) / t_975(degrees)) ** 2
     return Estimate(average, error, wilson_interval(average, effective), "cluster-wilson")
+
+
+def _cluster_sums(
+    values: Sequence[float], clusters: Sequence[Hashable], average: float
+) -> list[tuple[float, int]]:
+    """(sum of residuals, size) of each cluster."""
+    sums: dict[Hashable, tuple[float, int]] = {}
+    for cluster, value in zip(clusters, values, strict=True):
+        total, size = sums.get(cluster, (0.0, 0))
+        sums[cluster] = (total + value - average, size + 1)
+    return list(sums.values())
+
+
+def _degrees(values: Sequence[float], held: Sequence[tuple[float, int]], average: float) -> float:
+    """Satterthwaite's degrees of freedom of the CR2 variance of a mean, at least 1.
+
+    With shares h of the clusters in n, variances t of their sums and C = diag(t) - t h' - h t' + sum(t) h h' the
+    covariance of the residuals' sums, the variance is sum(w S^2), w = 1 / (1 - h), and its degrees are
+    (sum w C_gg)^2 / sum(w_g w_k C_gk^2), written out below so that it takes time of G, not of G^2.
+    """
+    n, correlation = len(values), _intraclass(values, held, average)
+    shares = [size / n for _, size in held]
+    spreads = [size * (1 + (size - 1) * correlation) for _, size in held]
+    rows = [(h, t, 1 / (1 - h)) for h, t in zip(shares, spreads, strict=True)]
+    total = math.fsum(spreads)
+    mean_square = math.fsum(w * (t - 2 * h * t + total * h * h) for h, t, w in rows)
+    on_diagonal = math.fsum(w * w * (t * t + 2 * t * (total * h * h - 2 * h * t)) for h, t, w in rows)
+    hh = math.fsum(w * h * h for h, _, w in rows)
+    tt = math.fsum(w * t * t for _, t, w in rows)
+    ht = math.fsum(w * h * t for h, t, w in rows)
+    everywhere = 2 * hh * tt + 2 * ht * ht + (total * hh) ** 2 - 4 * total * hh * ht
+    return max(1.0, mean_square**2 / (on_diagonal + everywhere))
+
+
+def _intraclass(values: Sequence[float], held: Sequence[tuple[float, int]], average: float) -> float:
+    """Correlation of two values of one cluster by the analysis of variance, in [0, 1]."""
+    n, groups = len(values), len(held)
+    if n == groups:
+        return 0.0
+    whole = math.fsum((value - average) ** 2 for value in values)
+    between = math.fsum(total**2 / size for total, size in held)
+    usual_size = (n - math.fsum(size**2 for _, size in held) / n) / (groups - 1)
+    within = (whole - between) / (n - groups)
+    excess = between / (groups - 1) - within
+    scale = excess + usual_size * within
+    return min(1.0, max(0.0, excess / scale)) if scale > 0 else 0.0
 
 
 def bootstrap(
@@ -205,7 +265,7 @@ def _chunks(replicates: int, n: int, cells: int = 4_000_000) -> list[int]:
     return [min(size, replicates - start) for start in range(0, replicates, size)]
 
 
-def t_975(degrees: int) -> float:
+def t_975(degrees: float) -> float:
     """97.5 % point of Student's t distribution."""
     from scipy.special import stdtrit  # a fifth of the import time of scipy.stats
 

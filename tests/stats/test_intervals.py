@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import BadInput
+from harness.stats import intervals
 from harness.stats.intervals import bootstrap, clustered_mean, mean, proportion, summarise, wilson_interval
 
 
@@ -90,6 +91,47 @@ def test_clusters_of_copies_count_once() -> None:
 def test_the_cluster_error_by_hand() -> None:
     """Clusters {1, 0} and {1, 1}: mean 3/4, residual sums -1/2 and 1/2, error sqrt(2/1 * (1/4 + 1/4)) / 4 = 1/4."""
     assert clustered_mean([1, 0, 1, 1], ["a", "a", "b", "b"], is_share=False).stderr == pytest.approx(0.25)
+
+
+def test_uneven_clusters_by_hand() -> None:
+    """Clusters of 1 and 3 about the mean 1/2: sums 1/2 and -1/2; CR2 divides their squares by 3/4 and 1/4."""
+    found = clustered_mean([1, 0, 0, 1], ["a", "b", "b", "b"], is_share=False)
+    assert found.stderr == pytest.approx(math.sqrt(0.25 / 0.75 + 0.25 / 0.25) / 4)
+
+
+def test_degrees_of_freedom_are_those_of_the_covariance_matrix() -> None:
+    """The closed form against Bell & McCaffrey's ratio, computed from the G x G matrix."""
+    sizes = np.array([1, 2, 2, 7, 12])
+    rng = np.random.default_rng(8)
+    values = (np.repeat(rng.normal(size=5), sizes) + rng.normal(size=24)).tolist()
+    clusters = np.repeat(np.arange(5), sizes).tolist()
+    average = sum(values) / 24
+    held = intervals._cluster_sums(values, clusters, average)
+    rho = intervals._intraclass(values, held, average)
+    assert 0 < rho < 1
+    h, t = sizes / 24, sizes * (1 + (sizes - 1) * rho)
+    covariance = np.diag(t) - np.outer(t, h) - np.outer(h, t) + t.sum() * np.outer(h, h)
+    weights = 1 / (1 - h)
+    ratio = (weights @ np.diag(covariance)) ** 2 / (np.outer(weights, weights) * covariance**2).sum()
+    assert intervals._degrees(values, held, average) == pytest.approx(ratio)
+
+
+def test_equal_clusters_have_one_degree_less_than_there_are() -> None:
+    values = [float(i * 7 % 5) for i in range(12)]
+    clusters = [i // 3 for i in range(12)]
+    held = intervals._cluster_sums(values, clusters, sum(values) / 12)
+    assert intervals._degrees(values, held, sum(values) / 12) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("clusters", [None, [0, 0, 1, 1]])
+def test_values_without_variance_are_not_certain(clusters) -> None:
+    """Four times 0.5 in [0, 1]: Wilson at four values (two clusters); four times 7: a value without an interval."""
+    half = of([0.5] * 4, clusters=clusters)
+    trials = 4 if clusters is None else 2
+    assert (half.value, half.stderr, half.interval) == (0.5, 0.0, "wilson")
+    assert half.ci95 == pytest.approx(wilson_interval(0.5, trials))
+    seven = of([7.0] * 4, clusters=clusters)
+    assert (seven.value, seven.stderr, seven.ci95, seven.interval) == (7.0, 0.0, None, None)
 
 
 def test_clusters_of_one_are_no_clusters() -> None:
