@@ -32,7 +32,18 @@ def test_help_lists_every_command_and_is_quick(tmp_path):
         time.perf_counter() - start_s < 5
     )  # a gross slip, such as importing torch; benchmarks/ holds the figure
     assert done.returncode == 0
-    names = ("eval", "train", "train-then-eval", "report", "compare", "parity", "next", "list", "doctor", "schema")
+    names = (
+        "eval",
+        "train",
+        "train-then-eval",
+        "report",
+        "compare",
+        "parity",
+        "next",
+        "list",
+        "doctor",
+        "schema",
+    )
     for name in names:
         assert f"\n  {name} " in done.stdout
     assert "\x1b" not in done.stdout
