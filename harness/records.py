@@ -209,6 +209,8 @@ class Metric:
     """None for shares and scores; ms, tokens/s, bytes, ..."""
     chance: float | None = None
     """Score of guessing, where it is known."""
+    detail: Json = None
+    """What stands behind the number (JSON): the bars of a reliability diagram, ..."""
 
 
 @dataclass(frozen=True)
