@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from harness.answers.keys import model_identity
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
 from harness.endpoints import is_endpoint
-from harness.engines.choice import ENDPOINT, answer_settings, check_engines, engine_of
+from harness.engines.choice import ENDPOINT, TRANSFORMERS, answer_settings, check_engines, engine_of
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import BadCheckpoint, BadInput, UnknownName
 from harness.folders import has_chat_template
 from harness.hashing import hash_json, slug
 from harness.journal import Key
+from harness.judging.choice import foreign_name, judge_engine, resolve_judge
+from harness.judging.model import JudgeModel
 from harness.plan import EngineSpec, EvalPlan
 from harness.protocols import Engine, Progress, Strategy, Task, TaskContext, TaskRef
 from harness.records import Checkpoint, Json
@@ -90,6 +92,7 @@ class Binder:
         self.data = Datasets(plan.data_dir)
         self.store = Store(plan.runs)
         self.checkpoints = resolve_all(plan)
+        self.judge = self._judge_model()
         self._checked: dict[int, Bound] = {}
 
     def check(self) -> None:
@@ -121,6 +124,9 @@ class Binder:
     def shared_engine(self, checkpoint: Checkpoint | None = None) -> SharedEngine:
         """The engine for a checkpoint and all that share its base; None: for the plan's first."""
         spec = engine_of(self.plan, checkpoint or self.checkpoints[0])
+        return SharedEngine(spec.name, self._loader(spec), self._open_answers)
+
+    def _loader(self, spec: EngineSpec) -> Callable[[Checkpoint], Engine]:
         given = {
             "dtype": spec.dtype,
             "device": spec.device,
@@ -136,16 +142,41 @@ class Binder:
             )  # imports torch: not before it is needed
             return engine.load(checkpoint, options)
 
-        return SharedEngine(spec.name, load, self._open_answers)
+        return load
 
     def _open_answers(self, checkpoint: Checkpoint) -> Answers | None:
-        spec = answer_settings(engine_of(self.plan, checkpoint))
+        reads = self.plan.cache == "read"
+        return self._answers_of(engine_of(self.plan, checkpoint), checkpoint, reads=reads)
+
+    def _answers_of(self, engine: EngineSpec, checkpoint: Checkpoint, *, reads: bool) -> Answers | None:
+        spec = answer_settings(engine)
         if self.plan.cache == "off":
             return None
         origin = registry.origin("engine", spec.name)
         device = "elsewhere" if spec.name == ENDPOINT else device_kind(spec.device)
         identity = model_identity(checkpoint, spec, origin, device)
-        return Answers(self.plan.runs, checkpoint, identity, reads=self.plan.cache == "read")
+        return Answers(self.plan.runs, checkpoint, identity, reads=reads)
+
+    def _judge_model(self) -> JudgeModel | None:
+        """The judge on its engine; None: none is named, or one of another library's. Loads nothing."""
+        judge = resolve_judge(self.plan)
+        if judge is None:
+            return None
+        spec = judge_engine(self.plan, judge)
+        identity = {
+            "fingerprint": judge.fingerprint,
+            "engine": engine_identity(answer_settings(spec)),
+            "sampling": "greedy",
+        }
+        apart = spec.name == ENDPOINT or (spec.name == TRANSFORMERS and device_kind(spec.device) == "cpu")
+        # a verdict once paid for is read back, also where the model's own answers are to be weighed anew
+        return JudgeModel(
+            judge,
+            self._loader(spec),
+            lambda checkpoint: self._answers_of(spec, checkpoint, reads=True),
+            identity,
+            alone=not apart,
+        )
 
     def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
         """Load a suite's tasks for a checkpoint; reads data, loads no model. What check() bound is not bound again."""
@@ -175,10 +206,11 @@ class Binder:
             sampling=plan.sampling,
             settings={
                 "detoxify_checkpoint": plan.detoxify_checkpoint,
-                "judge": plan.judge,
+                "judge": None if plan.judge is None else foreign_name(plan.judge),
                 "allow_pickle": plan.allow_pickle,
                 "trust_remote_code": plan.trust_remote_code,
             },
+            judge=None if self.judge is None else self.judge.of(checkpoint),
         )
         task: Task = registry.load("task", loader_name(spec.ref))(spec.ref, context)
         if not task.sample_ids:
@@ -208,7 +240,7 @@ class Binder:
             "chat": plan.chat,
             "num_fewshot": plan.num_fewshot,
             "sampling": plan.sampling,
-            "judge": plan.judge,
+            "judge": plan.judge if self.judge is None else self.judge.identity(),
             "detoxify": str(plan.detoxify_checkpoint) if plan.detoxify_checkpoint else None,
         }
 

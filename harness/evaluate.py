@@ -20,6 +20,7 @@ from harness.engines.choice import check_scoring
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import Interrupted, NotWritable, UnknownName
 from harness.feeding import prepare, run_tasks
+from harness.grading import Grading, Where, waiting
 from harness.inference import Inference, cache_notes
 from harness.jitter import Noted, Pass, Passes, with_jitter
 from harness.journal import Journal, Key
@@ -71,6 +72,13 @@ class Evaluation:
             binder.strategy = Noted(binder.strategy)
 
     def run(self) -> list[RunRecord]:
+        try:
+            return self._run()
+        finally:
+            if self.binder.judge is not None:
+                self.binder.judge.close()
+
+    def _run(self) -> list[RunRecord]:
         self.binder.check()
         check_writable(self.plan.runs)
         records: dict[str, list[RunRecord]] = {}
@@ -111,12 +119,13 @@ class Evaluation:
                     return record
                 return journal.amend(self._jittered(record, bound, shared, None))
             if journal.record is not None:
-                _ = bound.engine.loaded  # a model that does not load must not unmake a finished run
+                if any(map(_open, journal.samples.values())):
+                    _ = bound.engine.loaded  # a model that does not load must not unmake a finished run
                 self.progress.say(f"{name}: trying its {journal.record.n_failed} failed samples again")
                 journal.reopen()
             before = shared.load_s
             fresh = not journal.samples and self.plan.cache != "read"
-            stats = self._work(bound, journal, clock)
+            stats = self._work(bound, journal, clock, shared)
             clock.seconds["load"] = shared.load_s - before
             self._tell_of_cache(bound.engine)
             record = self._record(bound, journal, Finished(name, started, clock, stats))
@@ -156,7 +165,7 @@ class Evaluation:
         energy = self._energy(journal)
         return record if energy == record.energy else journal.amend(replace(record, energy=energy))
 
-    def _work(self, bound: Bound, journal: Journal, clock: Clock) -> Mapping[str, Json]:
+    def _work(self, bound: Bound, journal: Journal, clock: Clock, shared: SharedEngine) -> Mapping[str, Json]:
         """Run and grade what the journal lacks; returns what the engine says of itself."""
         todo = {
             label: [i for i in task.sample_ids if _open(journal.samples.get((label, i)))]
@@ -175,7 +184,7 @@ class Evaluation:
                 with timed_without_load(clock, "inference", bound.engine), inference.open():
                     run_tasks(work, self._recorder(journal, inference))
                 facts |= inference.facts(clock.seconds["inference"])
-            self._grade(bound, journal, clock)
+            self._grade(bound, journal, clock, shared)
         except KeyboardInterrupt as exc:
             done = sum(key in journal.samples for key in bound.keys)
             raise Interrupted(
@@ -183,7 +192,16 @@ class Evaluation:
             ) from exc
         finally:
             self.progress.finish()
-        return facts
+        return facts | self._judge_facts()
+
+    def _judge_facts(self) -> dict[str, Json]:
+        """What was asked of the judge, and what must be known of it."""
+        judge = self.binder.judge
+        if judge is None or not (facts := judge.take_facts()):
+            return {}
+        for problem in judge.problems():
+            self.progress.say(problem)
+        return {"judge": facts | {"notes": judge.notes(facts)}}
 
     def _window(self, phase: Phase, label: str, journal: Journal) -> AbstractContextManager[Window]:
         return self.meter.window(phase, label, journal.append_reading)
@@ -204,22 +222,24 @@ class Evaluation:
 
         return record
 
-    def _grade(self, bound: Bound, journal: Journal, clock: Clock) -> None:
-        waiting: dict[str, list[Sample]] = {}
-        for key in bound.keys:
-            sample = journal.samples.get(key)
-            if sample is not None and not sample.graded and sample.error is None:
-                waiting.setdefault(sample.task, []).append(sample)
-        if not waiting:
+    def _grade(self, bound: Bound, journal: Journal, clock: Clock, shared: SharedEngine) -> None:
+        todo = waiting(bound, journal.samples)
+        if not todo:
             return
         label = f"{bound.checkpoint.name} · {bound.spec.name} · grading"
-        self.progress.start(label, sum(map(len, waiting.values())))
-        with clock.phase("grading"), self._window("grading", label, journal) as window:
-            for name, samples in waiting.items():
-                for graded in bound.tasks[name].grade(samples):
-                    journal.append(refuse_nan(graded))
-                    window.count(1, 0)
-                    self.progress.advance()
+        self.progress.start(label, sum(map(len, todo.values())))
+
+        def window(where: Where) -> AbstractContextManager[Window]:
+            if where == "elsewhere":
+                return unweighed("grading", label, journal.append_reading)
+            return self._window("grading", label, journal)
+
+        judge = self.binder.judge
+        timed = clock.phase("grading") if judge is None else timed_without_load(clock, "grading", judge.engine)
+        with timed, Grading(judge, window, shared.unload) as grading:
+            for graded in grading.graded(todo, bound):
+                journal.append(refuse_nan(graded))
+                self.progress.advance()
 
     def _record(self, bound: Bound, journal: Journal, finished: Finished) -> RunRecord:
         spec, samples = bound.spec, [journal.samples[key] for key in bound.keys]
@@ -238,6 +258,7 @@ class Evaluation:
             *sizes,
             *spec.notes,
             *finished.engine.get("notes", ()),
+            *finished.engine.get("judge", {}).get("notes", ()),
             *cache_notes(samples, remote="://" in bound.checkpoint.base),
             *(f"{label}: {n}" for label, task in bound.tasks.items() for n in task.notes),
         ]
@@ -287,8 +308,11 @@ class Finished(NamedTuple):
 
 
 def _open(sample: Sample | None) -> bool:
-    """Whether a sample must be asked (again): not there, or failed for want of an answer or a score."""
-    return sample is None or sample.failed
+    """Whether a sample must be asked (again): not there, or failed for want of an answer or a score.
+
+    One that was answered and could not be graded is graded again, not asked.
+    """
+    return sample is None or (sample.failed and (sample.graded or sample.error is not None))
 
 
 def refuse_nan(sample: Sample) -> Sample:

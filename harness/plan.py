@@ -75,7 +75,14 @@ class Adds(Strict):
         default_factory=dict, description="max_tokens, temperature, n, ..."
     )
     detoxify_checkpoint: Path | None = None
-    judge: str | None = Field(default=None, description="Model that grades where a task wants one")
+    judge: str | None = Field(
+        default=None,
+        description="Model that grades where a task wants one: a checkpoint, or PROVIDER/MODEL that inspect knows",
+    )
+    judge_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Over the plan's engine, for the judge: engine, dtype, device, or options of its engine",
+    )
     jitter: int | None = Field(
         default=None,
         ge=2,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from harness.errors import HarnessError, UnknownName
 
-Kind = Literal["suite", "task", "trainer", "reward", "engine", "strategy", "meter", "dataset", "report"]
+Kind = Literal["suite", "task", "trainer", "reward", "engine", "strategy", "meter", "dataset", "report", "judge"]
 
 
 @cache

@@ -4,8 +4,8 @@
 (temperature, top_p, top_k, max_tokens, stop), `epochs`, and `higher_is_better` where the metric's direction is not
 up. Solvers, scorers, metrics and epoch reducers are inspect's; the journal, resuming and the engine are the harness's.
 
-A task that is graded by a model is graded by `--judge MODEL` (a name that inspect knows, e.g. openai/gpt-4o). Without
-one the checkpoint grades itself, and the metric says so: `refusal_rate (self-judged)`.
+A task that is graded by a model is graded by `--judge MODEL`: a checkpoint, or a name that inspect knows (e.g.
+openai/gpt-4o). Without one the checkpoint grades itself, and the metric says so: `refusal_rate (self-judged)`.
 """
 
 from __future__ import annotations
@@ -109,7 +109,15 @@ class InspectTask:
     @cached_property
     def _judge_model(self) -> Any:
         """The judge given, else the checkpoint itself under another name, so that its use shows."""
+        judge = self.context.judge
+        if judge is not None:
+            return self._model(f"{judge.name} judging", judging=True)
         return self._judge or self._model(f"{self._checkpoint_name} judging itself", judging=True)
+
+    @property
+    def _self_judged(self) -> bool:
+        judge = self.context.judge
+        return self._judge is None if judge is None else judge.judges_itself
 
     def _judge_arguments(self, make: Any) -> dict[str, Any]:
         """The judge for parameters whose default names one; the user's word on them stands."""
@@ -129,8 +137,13 @@ class InspectTask:
         total = len(self._task.dataset)
         if len(self._samples) < total:
             self.notes.append(f"{len(self._samples)} of {total} samples")
-        if self.context.settings.get("judge"):
+        if self._judge is not None:
             self.notes.append(f"where a model grades, it is {self._judge}")
+        elif self.context.judge is not None:
+            self.notes.append(
+                f"where a model grades, it is {self.context.judge.name}; inspect grades as it goes, so the judge's "
+                "energy is in that of inference"
+            )
 
     # What there is
 
@@ -206,11 +219,16 @@ class InspectTask:
                 f"harness/{name}",
                 config=GenerateConfig(max_tokens=JUDGE_TOKENS) if judging else None,
                 memoize=False,
-                engine=self.context.engine,
+                engine=self._judging_engine if judging else self.context.engine,
                 strategy=None if judging else self.context.strategy,
-                chat=self.context.chat,
+                chat="auto" if judging and self.context.judge is not None else self.context.chat,
                 seed=self.context.seed,
             )
+
+    @property
+    def _judging_engine(self) -> Any:
+        """The judge's, which has one to be asked by libraries; else the checkpoint's."""
+        return getattr(self.context.judge, "engine", self.context.engine)
 
     def run(self, todo: Sequence[str], record: Record) -> None:
         """Epoch by epoch, each with a seed of its own, since draws depend on seed and prompt alone."""
@@ -220,7 +238,7 @@ class InspectTask:
         from suites.inspect_run import evaluate
 
         model = self._model(self._checkpoint_name)
-        models = Models(str(model), str(self._judge_model), self._judge is None)
+        models = Models(str(model), str(self._judge_model), self._self_judged)
         for epoch in range(1, self._epochs + 1):
             names = {str(self._units[i].sample.id): i for i in todo if self._units[i].epoch == epoch}
             if not names:

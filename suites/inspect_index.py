@@ -90,17 +90,25 @@ def judge_parameters(task: Callable[..., Any]) -> dict[str, bool]:
     return found
 
 
+def knows_judge(judge: str) -> bool:
+    """Whether it is PROVIDER/MODEL of an installed model provider of inspect. Loads no model."""
+    import inspect_ai.model  # noqa: F401  registers its providers
+    from inspect_ai._util.registry import registry_find, registry_unqualified_name
+
+    provider, _, model = judge.partition("/")
+    # Asked by name, as inspect asks: it reads entry points only where a name is not there yet.
+    return bool(model) and bool(
+        registry_find(lambda info: info.type == "modelapi" and registry_unqualified_name(info) == provider)
+    )
+
+
 def check_judge(judge: str) -> None:
     """Raises: BadInput: a name that no installed model provider of inspect answers to. Loads no model."""
     from inspect_ai._util.registry import registry_find, registry_unqualified_name
 
-    provider, _, model = judge.partition("/")
-
-    # Asked by name, as inspect asks: it reads entry points only where a name is not there yet.
-    if model and registry_find(
-        lambda info: info.type == "modelapi" and registry_unqualified_name(info) == provider
-    ):
+    if knows_judge(judge):
         return
+    provider, _, model = judge.partition("/")
     providers = sorted(
         {registry_unqualified_name(found) for found in registry_find(lambda info: info.type == "modelapi")}
     )

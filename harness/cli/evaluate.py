@@ -64,7 +64,17 @@ class Options(Output, Settings, Cache, Machine):
     engine_option: list[str] | None = option(
         "--engine-option", help="Option of the engine, e.g. rpm=60 (docs/endpoints.md)", metavar="KEY=VALUE"
     )
-    judge: str | None = option("--judge", help="Model that grades where a task wants one", plan="judge")
+    judge: str | None = option(
+        "--judge",
+        help="Model that grades where a task wants one: like CHECKPOINT, or PROVIDER/MODEL that inspect knows",
+        metavar="MODEL",
+        plan="judge",
+    )
+    judge_option: list[str] | None = option(
+        "--judge-option",
+        help="Setting of the judge's engine, e.g. engine=vllm, dtype=bfloat16, key_env=NAME (docs/judge.md)",
+        metavar="KEY=VALUE",
+    )
     jitter: int | None = option(
         "--jitter",
         help="Answer all samples under N batch plans and record how much scores move",
@@ -145,7 +155,8 @@ def read_plan(options: Options) -> EvalPlan:
         "tasks": [task for text in options.tasks or () for task in split_tasks(text)],
     }
     data |= {key: value for key, value in lists.items() if value}
-    settings = [f"engine.options.{text}" for text in options.engine_option or ()] + list(options.set or ())
+    settings = [f"engine.options.{text}" for text in options.engine_option or ()]
+    settings += [f"judge_options.{text}" for text in options.judge_option or ()] + list(options.set or ())
     if options.apply_chat_template:
         data["chat"] = "on"
     if options.plan is None and not data.get("checkpoints"):

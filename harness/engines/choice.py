@@ -15,7 +15,8 @@ from harness.protocols import Task
 from harness.records import Checkpoint
 
 ENDPOINT = "endpoint"
-OF_WEIGHTS = ("transformers", "vllm")
+TRANSFORMERS = "transformers"
+OF_WEIGHTS = (TRANSFORMERS, "vllm")
 """Engines that load weights, and therefore cannot ask a server."""
 OF_THE_MACHINE = ("dtype", "device", "threads", "batch_tokens")
 

@@ -136,6 +136,17 @@ class SharedEngine:
         self._tokenizers: dict[str, Tokenizer] = {}
         self._lock = threading.RLock()
 
+    @property
+    def loaded(self) -> Engine | None:
+        """The engine, if it is loaded."""
+        return self._engine
+
+    def unload(self) -> None:
+        """Give the engine's memory back; the next request loads it again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = self._active = None
+
     def is_active(self, checkpoint: Checkpoint) -> bool:
         """Whether the engine is loaded and answers as this checkpoint."""
         return self._engine is not None and self._active == checkpoint.fingerprint
@@ -169,9 +180,7 @@ class SharedEngine:
         return self._tokenizers[checkpoint.fingerprint]
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        self.unload()
         for answers in self._answers.values():
             if answers is not None:
                 answers.close()
