@@ -77,6 +77,13 @@ class TurnsTask(RequestTask):
         said = [f"{SPEAKERS.get(turn['role'], turn['role'])}: {turn['content']}" for turn in turns]
         return "\n\n".join([*said, "Assistant:"])
 
+    def ask_turn(self, item: Item, messages: Sequence[Message], answers: Sequence[Completion]) -> Asked:
+        """The request for the next answer; for tasks that write into the model's own turn.
+
+        Args: messages: what was said so far, answers included. answers: to the turns before.
+        """
+        return self._ask(messages)
+
     # What follows from it
 
     @property
@@ -130,7 +137,7 @@ class TurnsTask(RequestTask):
                 dialogue.messages = [dict(message) for message in self.opening(dialogue.item)]
             elif dialogue.said is not None:
                 dialogue.messages.append({"role": "user", "content": dialogue.said})
-            asked = self._ask(dialogue.messages)
+            asked = self.ask_turn(dialogue.item, dialogue.messages, dialogue.answers)
             dialogue.prompt = dialogue.prompt or asked.prompt
             finish = partial(self._answered, cohort, dialogue)
             questions.append(Question(dialogue.item.id, asked.requests, finish))
