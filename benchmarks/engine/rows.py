@@ -108,7 +108,7 @@ ROWS: tuple[Row, ...] = (
     _lm_eval("mmlu", "MMLU, 5 fixed shots", MMLU, goal=5.0, limit=32),
     _lm_eval("hellaswag", "HellaSwag, 5 shots per question", HELLASWAG, goal=3.5, limit=10),
     _lm_eval("gsm8k", "GSM8K (gsm8k_cot), 128 new tokens", GSM8K, goal=2.5, limit=32, batch_size=16),
-    _lm_eval("truthfulqa", "TruthfulQA mc1+mc2", TRUTHFULQA, goal=8.0, limit=12),
+    _lm_eval("truthfulqa", "TruthfulQA mc1+mc2", TRUTHFULQA, goal=8.0, limit=48),
     Row(
         "ifeval", "IFEval through inspect, 256 samples", "inspect hf, max_connections 256", 10.0,
         "harness_inspect", "inspect_hf", limit=256, model="4m", batch_size=256, max_tokens=32,

@@ -45,6 +45,8 @@ class RequestQueue:
         self._compute = compute
         self._prepare = prepare
         self._waiting: list[Queued] = []
+        self._taken: list[Queued] = []
+        """What is being computed."""
         self._changed = threading.Condition()
         self._busy = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -72,6 +74,18 @@ class RequestQueue:
             self._changed.notify_all()
         return queued
 
+    def join(self, least: int, most: int, wanted: Callable[[Request], bool]) -> list[Queued]:
+        """Requests that came in meanwhile, for the batch that is being computed; called in its thread.
+
+        Returns: nothing where fewer than `least` wait, or any that is not wanted: it would wait for ever.
+        """
+        with self._changed:
+            if len(self._waiting) < max(1, least) or not all(wanted(item.request) for item in self._waiting):
+                return []
+            joined, self._waiting = self._waiting[:most], self._waiting[most:]
+            self._taken += joined
+        return joined
+
     def drain(self) -> None:
         """Wait until everything queued is answered."""
         with self._changed:
@@ -95,9 +109,9 @@ class RequestQueue:
             while not self.closed and size != len(self._waiting) and time.perf_counter() < deadline:
                 size = len(self._waiting)
                 self._changed.wait(LINGER_S)
-            taken, self._waiting = self._waiting, []
+            self._taken, self._waiting = self._waiting, []
             self._busy = True
-        return taken
+        return list(self._taken)
 
     def _work(self) -> None:
         self._prepare()
@@ -107,10 +121,10 @@ class RequestQueue:
             try:
                 self._compute(taken)
             except Exception as exc:  # noqa: BLE001  a thread that dies would leave every waiting task hanging
-                _fail(taken, f"{type(exc).__name__}: {exc}")
+                _fail(self._taken, f"{type(exc).__name__}: {exc}")
             self._worked = (self.busy_s, None)
             if self.closed:
-                _fail(taken, CLOSED)
+                _fail(self._taken, CLOSED)
         _fail(self._waiting, CLOSED)
 
 

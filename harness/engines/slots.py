@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -39,7 +40,7 @@ class Pool(Generic[T]):
 
     def add(self, owner: T, start: int, parts: Sequence[Layers], like: Layers) -> None:
         """A new live row that begins with (G, L, D) parts, which follow each other; like: any of their kind."""
-        self._reserve(len(self) + 1, like)
+        self.reserve(1, like)
         slot, at = len(self), 0
         for part in parts:
             size = part[0][0].shape[1]
@@ -51,11 +52,13 @@ class Pool(Generic[T]):
         self.lengths.append(at)
         self.starts.append(start)
 
-    def _reserve(self, rows: int, like: Layers) -> None:
+    def reserve(self, more: int, like: Layers) -> None:
+        """Room for so many more rows."""
         had = self._layers[0][0].shape[0] if self._layers else 0
+        rows = len(self) + more
         if rows <= had:
             return
-        rows = max(rows, 2 * had, FIRST_ROWS)
+        rows = max(rows, had + had // 2, FIRST_ROWS)
         self._layers = [
             (self._room(rows, k, index, 0), self._room(rows, v, index, 1))
             for index, (k, v) in enumerate(like)
@@ -122,9 +125,16 @@ class Slots(Generic[T]):
 
     def add(self, owner: T, start: int, parts: Sequence[Layers], like: Layers) -> None:
         """A new live row, with room for one more token."""
-        size = sum(part[0][0].shape[1] for part in parts)
+        self._pool_for(sum(part[0][0].shape[1] for part in parts)).add(owner, start, parts, like)
+
+    def reserve(self, tails: Sequence[int], like: Layers) -> None:
+        """Room for rows of so many tokens each, made at once rather than row by row."""
+        for pool, count in Counter(map(self._pool_for, tails)).items():
+            pool.reserve(count, like)
+
+    def _pool_for(self, size: int) -> Pool[T]:
         capacity = next(c for c in CAPACITIES if c > size)
-        self._pools.setdefault(capacity, Pool(capacity)).add(owner, start, parts, like)
+        return self._pools.setdefault(capacity, Pool(capacity))
 
     def make_room(self) -> None:
         """Move rows whose slot is full to a larger one."""

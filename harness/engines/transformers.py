@@ -124,7 +124,7 @@ class TransformersEngine:
         )
         if self._packed is not None:
             tree = TreeWork(decoding, self.max_length, self._counts, lambda: self._closed)
-            tree.packed, tree.limits = self._packed, self._limits
+            tree.packed, tree.limits, tree.arrivals = self._packed, self._limits, self._arrivals
             return tree
         padded = PaddedWork(decoding, self.max_length, self._counts, lambda: self._closed)
         padded.limits = self._limits
@@ -165,6 +165,12 @@ class TransformersEngine:
         with torch.inference_mode():
             self._work.score([q for q in taken if isinstance(q.request, LoglikelihoodRequest)])
             self._work.generate([q for q in taken if isinstance(q.request, GenerateRequest)])
+
+    def _arrivals(self, least: int, most: int) -> list[Queued]:
+        """Generation requests that may join those in flight."""
+        if self._queue is None or most < 1:
+            return []
+        return self._queue.join(least, most, lambda request: isinstance(request, GenerateRequest))
 
     @property
     def _closed(self) -> bool:

@@ -22,6 +22,8 @@ MOST_ABOVE = 8
 in blocks of attention at every token."""
 REFILL_SHARE = 4
 """New rows come in when at least this part (1/n) of the places is free, so that prompts are computed together."""
+JOIN_SHARE = 8
+"""Requests that arrive while others are answered join them when they are at least this part (1/n) of those."""
 
 
 @dataclass
@@ -102,32 +104,56 @@ class TreeGeneration:
         self.limits = limits
         self.done = done
         self.stopped = stopped
+        self.more: Callable[[int], list[Row]] = lambda least: []
+        """Asked for rows that came in meanwhile, at least so many, when none is pending."""
         self.state = _State()
         self.tree = Tree([], [], [])
+        """Its pieces alone: rows that join bring trees of their own."""
         self.users: Counter[int] = Counter()
         """Per piece: rows that look at it, or will."""
         self.pending: list[Seat] = []
 
     def seat(self, rows: Sequence[Row]) -> None:
         """Take rows in, ordered by what they share: the plan depends on the prompts alone."""
-        tree = build_tree([row.window.ids for row in rows], self.limits.pass_tokens, MIN_SHARED)
-        below: Counter[int] = Counter()
-        for last in tree.last:
-            below.update(tree.path(last))
-        order = sorted(range(len(rows)), key=lambda i: (tree.last[i], rows[i].request, rows[i].draw))
-        self.tree = tree
+        self.tree = Tree([], [], [])
+        self.users = Counter()
         self.pending = []
+        self.join(rows)
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Take rows in beside those in flight; what these keep is looked at, not computed again."""
+        tree = build_tree([row.window.ids for row in rows], self.limits.pass_tokens, MIN_SHARED)
+        at = self._placed(tree)
+        paths = [[at[piece] for piece in tree.path(last)] for last in tree.last]
+        for path in paths:
+            self.users.update(path)
+        order = sorted(range(len(rows)), key=lambda i: (tree.last[i], rows[i].request, rows[i].draw))
         for i in order:
-            path = tree.path(tree.last[i])
-            above = [piece for piece in path if below[piece] > 1][:MOST_ABOVE]
+            path = paths[i]
+            above = [piece for piece in path if self.users[piece] > 1][:MOST_ABOVE]
             tail = path[len(above) :]
-            start = tree.pieces[tail[0]].start if tail else len(rows[i].window.ids)
+            start = self.tree.pieces[tail[0]].start if tail else len(rows[i].window.ids)
             self.pending.append(Seat(rows[i], above, tail, start))
-        self.users = below
+
+    def _placed(self, tree: Tree) -> list[int]:
+        """Where the pieces of a new tree stand in the common one: a kept piece with the same tokens, or a new place."""
+        pieces = self.tree.pieces
+        known = {(pieces[index].parent, pieces[index].ids): index for index in self.state.kept}
+        ends = set(tree.last)  # computed anew: the logits behind them are needed
+        at: list[int] = []
+        for index, piece in enumerate(tree.pieces):
+            parent = at[piece.parent] if piece.parent >= 0 else -1
+            found = None if index in ends else known.get((parent, piece.ids))
+            if found is None:
+                found = len(pieces)
+                pieces.append(piece._replace(parent=parent))
+            at.append(found)
+        return at
 
     def run(self) -> None:
         """Decode every row that was seated. Raises what the model raises; rows keep what they have."""
         while (self.pending or self.state.live) and not self.stopped():
+            self._welcome()
             self.state.arriving = self._admit()
             if self.state.arriving:
                 self._prefill(self.state.arriving)
@@ -148,6 +174,12 @@ class TreeGeneration:
         return [seat.row for seat in flying]
 
     # Arrivals
+
+    def _welcome(self) -> None:
+        """Rows that came in meanwhile, when all that were seated are in flight and places are free."""
+        live = len(self.state.live)
+        if not self.pending and (self.limits.rows - live) * REFILL_SHARE >= self.limits.rows:
+            self.join(self.more(live // JOIN_SHARE))
 
     def _admit(self) -> list[Seat]:
         """The next rows that fit; they come in together, or when nothing else is left to do."""
@@ -213,6 +245,9 @@ class TreeGeneration:
 
     def _sit(self, arriving: list[Seat]) -> None:
         """Give the arrived rows their slots; those that are finished already leave."""
+        tails = [self._tail_tokens(seat) for seat in arriving if seat.row.finish is None]
+        if tails:
+            self.state.slots.reserve(tails, self.state.kept[arriving[0].last].layers)
         while arriving:
             seat = arriving[0]
             if seat.row.finish is None:
@@ -226,6 +261,9 @@ class TreeGeneration:
         self.state.first_logits = {
             piece: logits for piece, logits in self.state.first_logits.items() if piece in waiting
         }
+
+    def _tail_tokens(self, seat: Seat) -> int:
+        return sum(self.state.kept[piece].length for piece in seat.tail)
 
     # Steps
 
@@ -264,4 +302,6 @@ class TreeGeneration:
         for piece in pieces:
             self.users[piece] -= 1
             if self.users[piece] == 0:
+                del self.users[piece]
                 self.state.kept.pop(piece, None)
+                self.tree.pieces[piece] = self.tree.pieces[piece]._replace(ids=())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from harness.engines import tree_scoring
 from harness.engines.generation import Row
@@ -17,6 +17,8 @@ from harness.records import Completion, LoglikelihoodRequest
 
 SMALLEST_PASS = 128
 """Tokens: a pass that does not fit with so few fails its requests."""
+MOST_JOINED = 16
+"""Batches of rows that may join one another without a pause; what is held per request is given back in between."""
 
 
 class TreeWork(Work):
@@ -24,6 +26,8 @@ class TreeWork(Work):
 
     packed: PackedModel
     limits: Limits
+    arrivals: Callable[[int, int], list[Queued]]
+    """(least, most): generation requests that came in since the batch was taken."""
 
     def score(self, queued: list[Queued]) -> None:
         waiting = [item for item in queued if isinstance(item.request, LoglikelihoodRequest)]
@@ -41,7 +45,14 @@ class TreeWork(Work):
 
     def generate(self, queued: list[Queued]) -> None:
         gathering = Gathering(queued, self.finish)
+
+        def join(least: int) -> list[Row]:
+            first = len(queued)
+            queued.extend(self.arrivals(least, MOST_JOINED * self.limits.rows - first))
+            return self.rows(queued[first:], first)
+
         work = TreeGeneration(self.decoding, self.packed, self.limits, gathering.add, self.closed)
+        work.more = join
         work.seat(self.rows(queued))
         while (work.pending or work.state.live) and not self.closed():
             try:

@@ -78,10 +78,10 @@ class Work:
         self.counts.output += completion.output_tokens
         item.future.set_result(completion)
 
-    def rows(self, queued: Sequence[Queued]) -> list[Row]:
-        """The rows of generation requests; a row names its request by its place in queued."""
+    def rows(self, queued: Sequence[Queued], first: int = 0) -> list[Row]:
+        """The rows of generation requests; a row names its request by its place in queued, counted from first."""
         rows: list[Row] = []
-        for index, item in enumerate(queued):
+        for index, item in enumerate(queued, first):
             if isinstance(item.request, GenerateRequest):
                 window = fit_prompt(item.request, self.max_length)
                 tail = self._stop_tail(item.request.sampling.stop)

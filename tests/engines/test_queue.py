@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from harness.engines.queue import RequestQueue
-from harness.records import Completion, GenerateRequest
+from harness.errors import EngineError
+from harness.records import Completion, GenerateRequest, LoglikelihoodRequest
 
 
 def test_the_busy_time_holds_the_batch_whose_answers_are_there_already() -> None:
@@ -28,5 +30,41 @@ def test_the_busy_time_holds_the_batch_whose_answers_are_there_already() -> None
         at_rest = queue.busy_s
         time.sleep(0.1)
         assert queue.busy_s == at_rest
+    finally:
+        queue.close()
+
+
+def test_what_joins_a_batch_is_answered_or_fails_with_it() -> None:
+    wanted = LoglikelihoodRequest((1,), (2,))
+    go = threading.Event()
+    joined: list[int] = []
+
+    def compute(taken) -> None:
+        go.wait(10)
+        generations = [queue.join(least, 2, lambda r: isinstance(r, GenerateRequest)) for least in (4, 1)]
+        joined.extend(map(len, generations))
+        raise RuntimeError("lost")
+
+    queue = RequestQueue(compute, lambda: None)
+    try:
+        first = queue.put([GenerateRequest((1,))], lambda request: None)
+        time.sleep(0.1)
+        more = queue.put([GenerateRequest((i,)) for i in range(3)], lambda request: None)
+        go.set()
+        for item in (*first, *more[:2]):
+            with pytest.raises(EngineError, match="lost"):
+                item.future.result(10)
+        assert joined[:2] == [0, 2]  # fewer than four wait; two at most
+        with pytest.raises(EngineError):
+            more[2].future.result(10)
+        assert joined[2:] == [0, 0]
+        go.clear()
+        first = queue.put([GenerateRequest((1,))], lambda request: None)
+        time.sleep(0.1)
+        mixed = queue.put([GenerateRequest((2,)), wanted], lambda request: None)
+        go.set()
+        with pytest.raises(EngineError):
+            mixed[1].future.result(10)
+        assert joined[4:6] == [0, 0]  # a scoring request would wait until the last generation is done
     finally:
         queue.close()

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,27 @@ def test_rows_that_come_and_go_do_not_disturb_each_other(engine, tiny_llama):
         small.close()
     assert together == alone
     assert [len(ids) for ids in alone] == [request.sampling.max_tokens for request in requests]
+
+
+def test_requests_that_come_in_later_join_those_in_flight(engine):
+    """They look at the prefix that is there, are done first, and their answers are those that they get alone."""
+    shots = tuple(range(1, 81))
+    first = [GenerateRequest((*shots, 90 + q), Sampling(max_tokens=400, ignore_eos=True)) for q in range(2)]
+    later = [GenerateRequest((*shots, 100 + q, 7), Sampling(max_tokens=5 + q)) for q in range(3)]
+    later.append(first[0])  # a prompt that is being answered already
+    alone = [engine.submit([request])[0].result(60).outputs for request in (*first, *later)]
+    long = engine.submit(first)
+    while long[0].running() or engine._queue._waiting:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    short = engine.submit(later)
+    found = [future.result(60) for future in short[:3]]
+    assert not any(future.done() for future in long)
+    assert all(one.cached_tokens == len(shots) for one in found)
+    together = [future.result(60) for future in (*long, *short)]
+    assert [[o.token_ids for o in one.outputs] for one in together] == [
+        [o.token_ids for o in outputs] for outputs in alone
+    ]
 
 
 def test_a_damaged_pass_fails_its_own_requests_alone(engine, monkeypatch):
