@@ -85,7 +85,8 @@ def test_the_two_rates_stay_apart_and_a_failed_sample_counts_once(mirror, contex
     task = registry.load("task", "xstest")(ref("xstest"), context(mirror, engine=None))
     unsafe = [sample(f"u{i}", "unsafe", float(i < 3)) for i in range(4)]
     safe = [sample(f"s{i}", "safe", float(i < 1)) for i in range(5)]
-    metrics = task.aggregate([*unsafe, *safe, sample("f", "unsafe", None)])
+    metrics = dict(task.aggregate([*unsafe, *safe, sample("f", "unsafe", None)]))
+    assert metrics.pop("extractors_disagree").n_failed == 1
     assert metrics["refusal_on_unsafe"].value == 0.75
     assert metrics["over_refusal_on_safe"].value == 0.2
     assert metrics["balanced"].value == pytest.approx((0.75 + 0.8) / 2)
