@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness import registry
 from harness.errors import BadPlan, UnknownName
+from harness.owntask import OWN, OwnFields, beside, own_options
 from harness.plan import Strict
 from harness.protocols import TaskRef
 from harness.records import Json
@@ -32,10 +33,12 @@ __all__ = [
 # The file's schema
 
 
-class TaskEntry(Strict):
-    """One task of a suite."""
+class TaskEntry(OwnFields):
+    """One task of a suite: `task` names one that is installed or in a Python file, `data` one that is written here."""
 
-    task: str = Field(description="provider:name, or the name of a native task")
+    task: str | None = Field(
+        default=None, description="provider:name, the name of a native task, or path/to/file.py:Class"
+    )
     metric: str | None = Field(default=None, description="Enters the headline; None: the task's first")
     higher_is_better: bool | None = Field(default=None, description="None: as the task says")
     chance: float | None = Field(default=None, description="Score of guessing")
@@ -44,12 +47,23 @@ class TaskEntry(Strict):
     headline: bool = Field(default=True, description="False: run and reported beside the headline")
     options: dict[str, Any] = Field(default_factory=dict, description="Passed to the task")
 
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if (self.task is None) == (self.data is None):
+            raise ValueError("give task: NAME or data: FILE, " + ("not both" if self.task else "one of them"))
+        return self
+
 
 class HeadlineEntry(Strict):
     """The suite's one number: the weighted mean of its tasks' headline metrics."""
 
     name: str
     higher_is_better: bool = True
+
+
+def _named(value: Any) -> Any:
+    """A bare name for a headline that is to go up."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class ProfileEntry(Strict):
@@ -70,7 +84,9 @@ class SuiteFile(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str = "1"
     description: str = ""
-    headline: HeadlineEntry
+    headline: Annotated[
+        HeadlineEntry, BeforeValidator(_named, json_schema_input_type=str | HeadlineEntry)
+    ] = HeadlineEntry(name="score")
     tasks: dict[str, TaskEntry] = Field(default_factory=dict)
     includes: list[str] = Field(default_factory=list, description="Other suites; each counts like one suite")
     profiles: dict[Profile, ProfileEntry] = Field(default_factory=dict)
@@ -204,10 +220,25 @@ def _own_tasks(suite: SuiteFile, chosen: ProfileEntry, profile: str, file: YamlF
 
 
 def _task_spec(label: str, entry: TaskEntry, chosen: ProfileEntry, file: YamlFile) -> TaskSpec:
+    options = {**entry.options, **chosen.options.get(label, {})}
+    if entry.task is None:
+        return _spec_of(label, own_ref(label, entry, options, file), entry, chosen)
     try:
-        ref = parse_task(entry.task, label, {**entry.options, **chosen.options.get(label, {})})
+        ref = parse_task(beside(entry.task, file.path.parent), label, options)
     except BadPlan as exc:
         raise BadPlan(f"{file.at(('tasks', label, 'task'))}: {exc}") from exc
+    return _spec_of(label, ref, entry, chosen)
+
+
+def own_ref(label: str, entry: TaskEntry, options: Mapping[str, Json], file: YamlFile) -> TaskRef:
+    """A task that is written in the file; it knows the lines of its keys, to say where an error stands."""
+    section = "tasks" if ("tasks", label) in file.lines else "profiles"
+    lines = {key: file.at((section, label, key)) for key in OwnFields.model_fields}
+    own = {**own_options(entry, file.path.parent), **options, "lines": lines}
+    return TaskRef(NATIVE, OWN, own, label)
+
+
+def _spec_of(label: str, ref: TaskRef, entry: TaskEntry, chosen: ProfileEntry) -> TaskSpec:
     return TaskSpec(
         label=label,
         ref=ref,
