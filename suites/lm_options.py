@@ -25,6 +25,9 @@ class Options(SamplingSpec):
     fewshot_seed: int = FEWSHOT_SEED
     system_instruction: str | None = None
     allow_unsafe_code: bool = False
+    math_verify: bool = Field(
+        default=False, description="Also score with math-verify, which reads the answer as mathematics"
+    )
     bootstrap_iters: int = Field(default=BOOTSTRAP_DRAWS, ge=0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,9 @@ from harness.errors import HarnessError
 from harness.records import Completion, Json, Sample, Score
 from harness.tasks import answer_fields, scored
 from suites import lm_scoring
+
+Reader = Callable[[str, str], bool]
+"""Whether an answer is right: takes the answer and the right one."""
 
 
 def blank_sample(label: str, sample_id: str, task: LmTask, instances: Sequence[Instance]) -> Sample:
@@ -37,16 +40,28 @@ def answered_sample(
     return replace(blank, **fields, metadata={**blank.metadata, **responses_of(instances)})
 
 
-def scored_sample(sample: Sample, task: LmTask, instances: Sequence[Instance], *, alone: bool) -> Sample:
+def scored_sample(
+    sample: Sample,
+    task: LmTask,
+    instances: Sequence[Instance],
+    *,
+    alone: bool,
+    readers: Mapping[str, Reader] | None = None,
+) -> Sample:
     """The sample with its scores; a filter or scorer that raises fails this sample and no other.
 
-    Args: alone: the filters look at this document alone and are still to be applied.
+    Args:
+        alone: the filters look at this document alone and are still to be applied.
+        readers: metric -> another way of reading the same answer.
     """
 
     def score() -> dict[str, Score]:
         if alone:
             lm_scoring.apply_filters(task, instances)
-        return _score(task, instances)
+        scores = _score(task, instances)
+        for name, read in (readers or {}).items():
+            scores[name] = Score(float(read(sample.outputs[0], sample.target or "")))
+        return lm_scoring.with_disagreement(scores, int(instances[0].repeats or 1))
 
     return with_extracted(scored(sample, score), instances)
 

@@ -22,6 +22,10 @@ from harness.stats.intervals import Z95, summarise
 
 PLAIN = "none"
 """lm-eval's name for no filter."""
+VERDICTS = ("exact_match", "math_verify")
+"""Metrics that say whether the answer is right, by what a filter or a grader takes from it."""
+DISAGREE = "extractors_disagree"
+"""Share of answers that are right by one way of reading them and wrong by another."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ def split_name(name: str) -> tuple[str, str]:
     return metric, filter_name if comma else PLAIN
 
 
-def expected_metrics(task: LmTask) -> list[str] | None:
-    """Metric names that scoring will give; None where a scorer may make up its own."""
+def expected_metrics(task: LmTask, extra: Iterable[str] = ()) -> list[str] | None:
+    """Metric names that scoring will give; None where a scorer may make up its own.
+
+    Args: extra: metrics that are scored besides those of the task file.
+    """
     config = task.config
     listed = config.metric_list or []
     if getattr(config, "process_results", None) is not None or any(callable(m.get("metric")) for m in listed):
@@ -55,7 +62,21 @@ def expected_metrics(task: LmTask) -> list[str] | None:
     if any(m.get("hf_evaluate") for m in listed):
         return None
     filters = [ensemble.name for ensemble in task._filters]
-    return [metric_name(metric, one) for one in filters for metric in task.aggregation()]
+    names = [metric_name(metric, one) for one in filters for metric in task.aggregation()]
+    names += [name for name in extra if name not in names]
+    return [*names, DISAGREE] if _extractors(names, int(config.repeats or 1)) else names
+
+
+def _extractors(names: Iterable[str], repeats: int) -> list[str]:
+    """Of the metrics those that are one answer read in several ways; empty where there are not several."""
+    found = [name for name in names if split_name(name)[0] in VERDICTS]
+    return found if len(found) > 1 and repeats == 1 else []
+
+
+def with_disagreement(scores: dict[str, Score], repeats: int) -> dict[str, Score]:
+    """The scores, and whether the extractors among them differ in their verdicts."""
+    values = {scores[name].value for name in _extractors(scores, repeats)}
+    return scores | ({DISAGREE: Score(float(len(values) > 1))} if values else {})
 
 
 def needs_all_docs(task: LmTask) -> bool:
@@ -92,8 +113,7 @@ def to_score(value: Any) -> Score:
     if isinstance(value, bool | int | float | np.number | np.bool_):
         return Score(float(value))
     item = to_json(value)
-    flags = isinstance(item, list) and item and all(isinstance(part, bool) for part in item)
-    return Score(sum(item) / len(item) if flags else None, detail={"item": item})
+    return Score(sum(item) / len(item) if _is_checks(item) else None, detail={"item": item})
 
 
 def to_json(value: Any) -> Json:
@@ -152,11 +172,13 @@ def _items(samples: Sequence[Sample], name: str) -> tuple[list[Any], int]:
 
 
 def _metric(task: LmTask, name: str, items: list[Any], failed: int, bootstrap_iters: int) -> Metric:
-    upward = bool((task.higher_is_better() or {}).get(name, True))
+    upward = bool((task.higher_is_better() or {}).get(name, name != DISAGREE))
     if not items:
         return Metric(None, 0, failed, upward)
     function = task.aggregation().get(name, mean)
     value = float(function(items))
+    if all(_is_checks(item) for item in items):
+        return _over_checks(items, value, failed, upward)
     stderr = _stderr(function, name, items, bootstrap_iters)
     metric = Metric(value, len(items), failed, upward, stderr)
     if function is mean and all(isinstance(item, float) for item in items):
@@ -165,6 +187,24 @@ def _metric(task: LmTask, name: str, items: list[Any], failed: int, bootstrap_it
     return _with_normal_interval(
         metric, "normal" if function is mean else f"normal, {bootstrap_iters} bootstraps"
     )
+
+
+def _is_checks(item: Any) -> bool:
+    """Whether a document was scored by several checks, each held or not."""
+    return isinstance(item, list) and bool(item) and all(isinstance(part, bool) for part in item)
+
+
+def _over_checks(items: list[Any], value: float, failed: int, upward: bool) -> Metric:
+    """lm-eval's value, with an interval over checks (n of them) in which those of one document are a cluster.
+
+    lm-eval has no standard error for it. A sum of its own that is not the share of checks stays without.
+    """
+    flat = [(float(held), document) for document, checks in enumerate(items) for held in checks]
+    held, documents = zip(*flat, strict=True)
+    own = summarise(held, n_failed=failed, higher_is_better=upward, clusters=documents)
+    if own.value is None or abs(own.value - value) > 1e-9:
+        return Metric(value, len(items), failed, upward)
+    return replace(own, value=value)
 
 
 def _stderr(function: Any, name: str, items: list[Any], iters: int) -> float | None:

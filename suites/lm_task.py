@@ -22,6 +22,7 @@ from suites.lm_build import Built, Wanted, build, filled
 from suites.lm_model import HarnessLM
 from suites.lm_options import OWN, read_options
 from suites.lm_samples import answered_sample, blank_sample, scored_sample, with_responses
+from suites.mathematics import same_value
 
 
 class LmEvalTask(FedTask):
@@ -33,6 +34,7 @@ class LmEvalTask(FedTask):
         self.context = context
         self.options = read_options(ref)
         self._sampling = self.options.given()
+        self._readers = {"math_verify": same_value} if self.options.math_verify else {}
         self._built = build(self._wanted(chat=self._chat is True))
         versions = ", ".join(sorted({str(task.VERSION) for task in self._built.loaded.tasks.values()}))
         self.version = f"lm-eval {importlib.metadata.version('lm-eval')}, {versions}"
@@ -107,7 +109,7 @@ class LmEvalTask(FedTask):
     def _declared_metrics(self) -> list[str] | None:
         """Names that aggregate() will report; None where only the answers tell."""
         tasks = list(self._built.loaded.tasks.values())
-        names = [lm_scoring.expected_metrics(task) for task in tasks]
+        names = [lm_scoring.expected_metrics(task, self._readers) for task in tasks]
         if any(found is None for found in names):
             return None
         totals = {
@@ -185,7 +187,7 @@ class LmEvalTask(FedTask):
         sample = answered_sample(blank, task, instances, flat)
         if lm_scoring.needs_all_docs(task):
             return replace(sample, graded=False)
-        return scored_sample(sample, task, instances, alone=True)
+        return scored_sample(sample, task, instances, alone=True, readers=self._readers)
 
     # Grading and adding up
 
@@ -199,7 +201,7 @@ class LmEvalTask(FedTask):
             groups = [with_responses(sample, self._built.instances[sample.sample_id]) for sample in members]
             lm_scoring.apply_filters(task, [instance for group in groups for instance in group])
             for sample, group in zip(members, groups, strict=True):
-                yield scored_sample(sample, task, group, alone=False)
+                yield scored_sample(sample, task, group, alone=False, readers=self._readers)
 
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
         """lm-eval's metrics: of the group first, then of its parts as metric/part."""
@@ -208,7 +210,10 @@ class LmEvalTask(FedTask):
             by_task[self._built.subtask[sample.sample_id]].append(sample)
         totals = {
             name: lm_scoring.total_task(
-                task, by_task[name], self.options.bootstrap_iters, lm_scoring.expected_metrics(task) or ()
+                task,
+                by_task[name],
+                self.options.bootstrap_iters,
+                lm_scoring.expected_metrics(task, self._readers) or (),
             )
             for name, task in self._built.loaded.tasks.items()
         }

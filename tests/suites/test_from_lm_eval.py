@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from harness.errors import (
 )
 from harness.protocols import TaskContext
 from harness.records import Completion, GenerateRequest, Output, Request, Sample
+from harness.stats.intervals import summarise
 from harness.strategies.direct import Direct
 from harness.suitefile import parse_task
 from suites.from_lm_eval import load
@@ -104,7 +106,10 @@ def test_answers_are_scored_by_both_filters(mirror):
     task = bind("lm_eval:gsm8k", mirror, engine)
     samples = run(task)
     metrics = task.aggregate(samples)
-    assert list(metrics) == ["exact_match,strict-match", "exact_match,flexible-extract"] == task.metric_names
+    both = ["exact_match,strict-match", "exact_match,flexible-extract"]
+    assert list(metrics) == [*both, "extractors_disagree"] == task.metric_names
+    assert metrics["extractors_disagree"].value == 0.25
+    assert not metrics["extractors_disagree"].higher_is_better
     assert metrics["exact_match,strict-match"].value == 0.5
     assert metrics["exact_match,flexible-extract"].value == 0.75
     assert metrics["exact_match,strict-match"].interval == "wilson"
@@ -192,8 +197,15 @@ def test_lists_of_checks_are_summed_over_instructions(mirror):
     assert len(checks) > len(samples)
     assert 0 < sum(checks) < len(checks)
     metrics = task.aggregate(samples)
-    assert metrics["inst_level_strict_acc"].value == pytest.approx(sum(checks) / len(checks))
-    assert metrics["inst_level_strict_acc"].stderr is None  # lm-eval has none
+    for name in ("inst_level_strict_acc", "inst_level_loose_acc"):
+        checks = [(float(flag), s.sample_id) for s in samples for flag in s.scores[name].detail["item"]]
+        expected = summarise(
+            [flag for flag, _ in checks], n_failed=0, higher_is_better=True, clusters=[prompt for _, prompt in checks]
+        )
+        assert metrics[name] == replace(expected, value=metrics[name].value)
+        assert metrics[name].value == pytest.approx(expected.value)
+        assert metrics[name].interval == "cluster-wilson"
+    assert {metrics[f"prompt_level_{how}_acc"].interval for how in ("strict", "loose")} == {"wilson"}
 
 
 def test_repeats_share_one_request_and_vote(mirror):
