@@ -28,7 +28,7 @@ from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
 from harness.protocols import Meter, Progress, SilentProgress, Window
 from harness.records import Checkpoint, EnergySummary, Json, Phase, RunRecord, Sample, Score
-from harness.suitespec import SuiteSpec, headline, headline_metric, headline_name
+from harness.suitespec import SuiteSpec, headline, headline_metric, headline_name, with_chance
 from harness.versions import installed
 
 VERSIONED = (
@@ -244,7 +244,9 @@ class Evaluation:
     def _record(self, bound: Bound, journal: Journal, finished: Finished) -> RunRecord:
         spec, samples = bound.spec, [journal.samples[key] for key in bound.keys]
         by_task = {label: [s for s in samples if s.task == label] for label in bound.tasks}
-        metrics = {label: dict(task.aggregate(by_task[label])) for label, task in bound.tasks.items()}
+        metrics = with_chance(
+            spec, {label: task.aggregate(by_task[label]) for label, task in bound.tasks.items()}
+        )
         check_headline_metrics(spec, metrics)
         main = {
             t.label: name for t in spec.tasks if (name := headline_metric(t, metrics[t.label])) is not None

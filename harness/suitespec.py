@@ -82,6 +82,19 @@ def headline_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> str | None
     return task.metric if task.metric is not None else next(iter(metrics), None)
 
 
+def with_chance(
+    spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]
+) -> dict[str, dict[str, Metric]]:
+    """The metrics, the main one of each task with the score of guessing that the suite gives, if any. Pure."""
+    found = {label: dict(own) for label, own in metrics.items()}
+    for task in spec.tasks:
+        own = found.get(task.label, {})
+        name = headline_metric(task, own)
+        if task.chance is not None and name in own:
+            own[name] = replace(own[name], chance=task.chance)
+    return found
+
+
 def headline_name(spec: SuiteSpec, chosen: Mapping[str, str]) -> str:
     """The headline's name, with the metrics that the suite leaves to its tasks: 'toxicity: profanity_rate'.
 

@@ -18,7 +18,7 @@ from harness.suitefile import (
     parse_task,
     split_tasks,
 )
-from harness.suitespec import SuiteSpec, TaskSpec
+from harness.suitespec import SuiteSpec, TaskSpec, with_chance
 
 GOOD = """\
 name: mine
@@ -280,6 +280,14 @@ def test_what_stands_beside_the_headline_does_not_move_it():
     metrics = {"a": {"acc": metric(0.5, 0.03)}, "b": {"ms": metric(12.0, unit="ms")}, "c": {}}
     found = headline(suite(task("a"), task("b", headline=False), task("c", headline=False)), metrics)
     assert (found.value, found.stderr, found.n) == (0.5, 0.03, 100)
+
+
+def test_a_suite_gives_the_score_of_guessing_to_the_main_metric():
+    metrics = {"a": {"acc": metric(0.5), "f1": metric(0.4)}, "b": {"acc": metric(0.5, chance=0.1)}, "c": {}}
+    tasks = [task("a", metric="acc", chance=0.25), task("b"), task("c", chance=0.5)]
+    found = with_chance(suite(*tasks), metrics)
+    assert [found["a"]["acc"].chance, found["a"]["f1"].chance, found["b"]["acc"].chance] == [0.25, None, 0.1]
+    assert metrics["a"]["acc"].chance is None
 
 
 def test_a_headline_says_which_metrics_its_tasks_chose():
