@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 SCHEMA_VERSION = 1
 J_PER_KWH = 3.6e6
@@ -103,6 +103,23 @@ class LoglikelihoodRequest:
 Request = GenerateRequest | LoglikelihoodRequest
 
 
+ChunkKind = Literal["role", "reasoning", "text", "empty", "end", "usage"]
+
+
+class Chunk(NamedTuple):
+    """A piece of a streamed answer, as it came."""
+
+    at_s: float
+    """Seconds after the request was queued."""
+    kind: ChunkKind
+    """role: opens a chat's answer; reasoning, text: hold some; empty: a piece of an answer without text (half a
+    letter, a special token); end: only says that the answer is over; usage: only counts tokens."""
+    tokens: int | None = None
+    """Tokens in it, where their ids came with it."""
+    usage: int | None = None
+    """Answer tokens up to here, where the server's count came with it."""
+
+
 @dataclass(frozen=True)
 class Output:
     """One continuation."""
@@ -114,6 +131,8 @@ class Output:
     """stop: an end token or a stop string; length: max_tokens or the context ran out."""
     token_times_s: tuple[float, ...] = ()
     """When each token was ready, in seconds after the request was queued."""
+    chunks: tuple[Chunk, ...] = ()
+    """What a server streamed, piece by piece; none where the answer came in one, or from an engine here."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,8 @@ class Completion:
     """Output tokens of those."""
     queued_s: float = 0.0
     """time.perf_counter() when the request came in."""
+    sent_s: float | None = None
+    """time.perf_counter() when the try that was answered left for a server; None: it was computed here."""
     started_s: float = 0.0
     first_token_s: float | None = None
     done_s: float = 0.0
@@ -243,6 +264,8 @@ class EnergyReading:
     """False on the line that opens a segment: such a line without a later one marks a killed attempt."""
     shared: bool = False
     """Another harness process weighed the same machine meanwhile: the joules hold both."""
+    part: str = ""
+    """What of the window's work it covers, where that is parted: task and load."""
 
 
 @dataclass(frozen=True)

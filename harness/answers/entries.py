@@ -58,7 +58,7 @@ def shares(completion: Completion) -> list[int]:
     return [each + (place < rest) for place in range(len(counts))]
 
 
-_OUTPUT = tuple(item.name for item in fields(Output) if item.name != "token_times_s")
+_OUTPUT = tuple(item.name for item in fields(Output) if item.name not in ("token_times_s", "chunks"))
 
 
 def _plain(output: Output) -> dict[str, Json]:

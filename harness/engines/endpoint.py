@@ -63,6 +63,7 @@ class EndpointEngine:
         self._base_fingerprint = checkpoint.base_fingerprint
         self._waiting: deque[Item] = deque()
         self._active: dict[asyncio.Task[None], Item] = {}
+        self._in_flight = self.options.concurrency
         self._stopped: HarnessError | None = None
         """Why nothing more is asked; what is in flight is still answered."""
         self._counts = {"requests": 0, "prompt": 0, "cached": 0, "output": 0}
@@ -151,6 +152,12 @@ class EndpointEngine:
 
     # The queue
 
+    def widen(self, in_flight: int) -> int:
+        """Let so many requests be in flight, unless the user has set another number; returns how many may be."""
+        if "concurrency" not in self.options.model_fields_set:
+            self._in_flight = max(self._in_flight, in_flight)
+        return self._in_flight
+
     def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
         """Queue requests.
 
@@ -189,7 +196,7 @@ class EndpointEngine:
 
     def _pump(self) -> None:
         """Start what may be started. In the event loop alone."""
-        while self._waiting and self._stopped is None and len(self._active) < self.options.concurrency:
+        while self._waiting and self._stopped is None and len(self._active) < self._in_flight:
             item = self._waiting.popleft()
             if item.future.cancelled():
                 continue
@@ -272,7 +279,7 @@ class EndpointEngine:
             "server": target.server.facts(),
             "tokenizer": str(self.options.tokenizer) if target.real_ids else "the server's",
             "max_length": target.max_length,
-            "concurrency": self.options.concurrency,
+            "concurrency": self._in_flight,
             **self._client.counts,
             "notes": self._notes(),
         }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.engines.endpoint_client import Broken, Garbage, Reply
-from harness.records import FinishReason, Output
+from harness.engines.endpoint_client import Broken, Event, Garbage, Reply, usage_of
+from harness.records import Chunk, ChunkKind, FinishReason, Output
 
 ENDS: Mapping[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
@@ -25,6 +25,8 @@ class Choice:
     """time.perf_counter() per piece that held something."""
     token_ids: list[int] = field(default_factory=list)
     token_times_s: list[float] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    """Pieces of a stream; their times are of time.perf_counter()."""
     reasoned: bool = False
 
 
@@ -40,19 +42,51 @@ def read_choices(reply: Reply, n: int, *, chat: bool) -> list[Choice]:
         raise Garbage(f"an answer without choices; it has {', '.join(keys) or 'nothing'}")
     found: dict[int, Choice] = {}
     for event in events:
-        pieces = event.data.get("choices") or []
-        if not isinstance(pieces, list) or not all(isinstance(piece, dict) for piece in pieces):
-            raise Garbage(f"choices that are no list of objects: {_shown(pieces)}")
-        for place, piece in enumerate(pieces):
-            index = piece.get("index", place)
-            if not isinstance(index, int) or not 0 <= index < max(n, 1) * 64:
-                raise Garbage(f"a choice whose index is {_shown(index)}")
-            _add(found.setdefault(index, Choice()), piece, event.at_s if streamed else None, chat=chat)
+        _take(found, event, n, streamed=streamed, chat=chat)
     if streamed and (not found or any(choice.finish is None for choice in found.values())):
         raise Broken("the stream ended before the answer did")
     if sorted(found) != list(range(n)):
         raise Garbage(f"{len(found)} choices came where n={n} were asked for")
     return [found[index] for index in range(n)]
+
+
+def _take(found: dict[int, Choice], event: Event, n: int, *, streamed: bool, chat: bool) -> None:
+    """Add an event's pieces to the choices found so far."""
+    pieces = event.data.get("choices") or []
+    if not isinstance(pieces, list) or not all(isinstance(piece, dict) for piece in pieces):
+        raise Garbage(f"choices that are no list of objects: {_shown(pieces)}")
+    usage = usage_of([event]).output if streamed else None
+    for place, piece in enumerate(pieces):
+        index = piece.get("index", place)
+        if not isinstance(index, int) or not 0 <= index < max(n, 1) * 64:
+            raise Garbage(f"a choice whose index is {_shown(index)}")
+        choice = found.setdefault(index, Choice())
+        _add(choice, piece, event.at_s if streamed else None, chat=chat)
+        if streamed:
+            choice.chunks.append(Chunk(event.at_s, _kind(choice, piece), _tokens(piece), usage))
+    if usage is not None and not pieces:
+        for choice in found.values():
+            choice.chunks.append(Chunk(event.at_s, "usage", usage=usage))
+
+
+def _kind(choice: Choice, piece: Mapping[str, Any]) -> ChunkKind:
+    """What a piece that was just added holds. A chat's thoughts and its answer never come in one piece."""
+    delta = piece.get("delta")
+    message = delta if isinstance(delta, dict) else {}
+    if choice.texts[-1]:
+        return "text"
+    if message.get("reasoning_content") or message.get("reasoning"):
+        return "reasoning"
+    if piece.get("token_ids"):
+        return "empty"
+    if piece.get("finish_reason") is not None:
+        return "end"
+    return "role" if message.get("role") and not choice.chunks else "empty"
+
+
+def _tokens(piece: Mapping[str, Any]) -> int | None:
+    ids = piece.get("token_ids")
+    return len(ids) if isinstance(ids, list) else None
 
 
 def _add(choice: Choice, piece: Mapping[str, Any], at_s: float | None, *, chat: bool) -> None:
@@ -113,6 +147,7 @@ def to_output(
         token_ids=tuple(choice.token_ids),
         finish_reason="stop" if places else finished(choice),
         token_times_s=tuple(at_s - queued_s for at_s in times),
+        chunks=tuple(chunk._replace(at_s=chunk.at_s - queued_s) for chunk in choice.chunks),
     )
 
 

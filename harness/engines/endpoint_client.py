@@ -85,6 +85,8 @@ class Reply(NamedTuple):
     sent_s: float
     """time.perf_counter() of the attempt that was answered."""
     streamed: bool = False
+    ended_s: float | None = None
+    """time.perf_counter() when a stream said that it was over."""
 
 
 class Client:
@@ -109,7 +111,7 @@ class Client:
         self._http = httpx.AsyncClient(
             headers={"Accept": "application/json", **key.headers()},
             timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             follow_redirects=False,  # a key goes to the address that was given, and nowhere else
         )
 
@@ -193,7 +195,8 @@ class Client:
             if response.status_code != 200:
                 raise self._problem(response, await self._body(response))
             if call.stream and "event-stream" in response.headers.get("content-type", ""):
-                return Reply([event async for event in self._events(response)], sent_s, streamed=True)
+                events = [event async for event in self._events(response)]
+                return Reply(events, sent_s, streamed=True, ended_s=time.perf_counter())
             text = await self._body(response)
         return Reply([Event(self._object(text), time.perf_counter())], sent_s)
 

@@ -19,7 +19,7 @@ from harness.errors import BadInput, EngineError
 from harness.protocols import Tokenizer
 from harness.records import Completion, GenerateRequest, Json, Output, Sampling
 
-OPTIONAL = ("stream_options", "return_token_ids", "seed")
+OPTIONAL = ("stream_options", "return_token_ids", "seed", "ignore_eos")
 """Fields that an answer can do without: a server that refuses one is asked without it from then on."""
 TOO_LONG = re.compile(
     r"context length|context window|max_model_len|too long|maximum.{0,30}tokens|longer than", re.I
@@ -207,6 +207,7 @@ class Generator:
             output_tokens=by_ids if None in counted else sum(count or 0 for count in counted),
             dropped_prompt_tokens=prompt.dropped,
             queued_s=queued_s,
+            sent_s=parts[0].sent_s,
             started_s=parts[0].sent_s,
             first_token_s=min(first, default=None),
             done_s=parts[-1].done_s,
@@ -272,7 +273,8 @@ def _sampling_fields(sampling: Sampling, *, every_stop: bool) -> dict[str, Json]
 
 def _read(reply: Reply, prompt: Prompt, n: int) -> Part:
     choices = read_choices(reply, n, chat=prompt.path != "completions")
-    return Part(choices, usage_of(reply.events), reply.sent_s, reply.events[-1].at_s)
+    done_s = reply.events[-1].at_s if reply.ended_s is None else reply.ended_s
+    return Part(choices, usage_of(reply.events), reply.sent_s, done_s)
 
 
 def _outputs(target: Target, part: Part, sampling: Sampling, queued_s: float) -> list[Output]:
