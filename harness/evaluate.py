@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import registry
-from harness.binding import Binder, Bound, by_base, check_headline_metrics, run_id
+from harness.binding import Binder, Bound, by_base, check_headline_metrics, measures_speed, run_id
 from harness.clock import Clock, timed_without_load
 from harness.endpoints import is_endpoint
 from harness.energy import summarise
@@ -26,7 +26,7 @@ from harness.jitter import Noted, Pass, Passes, with_jitter
 from harness.journal import Journal, Key
 from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
-from harness.protocols import Meter, Progress, SilentProgress, Window
+from harness.protocols import Meter, Progress, SilentProgress, Task, Window
 from harness.records import Checkpoint, EnergySummary, Json, Phase, RunRecord, Sample, Score
 from harness.suitespec import SuiteSpec, headline, headline_metric, headline_name, with_chance
 from harness.versions import installed
@@ -182,6 +182,7 @@ class Evaluation:
                     prepare(task for task, _ in work)
                 inference = Inference(bound.engine, lambda: self._inference_window(bound, label, journal))
                 with timed_without_load(clock, "inference", bound.engine), inference.open():
+                    give_scales(work, inference)
                     run_tasks(work, self._recorder(journal, inference))
                 facts |= inference.facts(clock.seconds["inference"])
             self._grade(bound, journal, clock, shared)
@@ -307,6 +308,13 @@ class Finished(NamedTuple):
     started_at: str
     clock: Clock
     engine: Mapping[str, Json]
+
+
+def give_scales(work: Sequence[tuple[Task, Sequence[str]]], inference: Inference) -> None:
+    """Let tasks that measure speed weigh each of their loads by itself."""
+    for task, _ in work:
+        if measures_speed([task]):
+            task.weigh = inference.weigh  # type: ignore[attr-defined]
 
 
 def _open(sample: Sample | None) -> bool:

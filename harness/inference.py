@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from harness.engines.lazy import LazyEngine
 from harness.protocols import EngineStats, Window
-from harness.records import Json, Sample
+from harness.records import EnergyReading, Json, Sample
 
 COUNTED = ("requests", "prompt_tokens", "cached_tokens", "output_tokens")
 
@@ -46,10 +46,23 @@ class Inference:
                 self._before = self._engine.loaded.stats()
                 self._window = self._stack.enter_context(self._make_window())
 
+    @contextmanager
+    def weigh(self, part: str) -> Iterator[Sequence[EnergyReading]]:
+        """Energy of a part of the work by itself: the list is filled on leaving, and stays empty where the meter, or
+        what it weighs, cannot be parted.
+        """
+        stretch = getattr(self._window, "stretch", None)
+        if stretch is None:
+            yield ()
+            return
+        with stretch(part) as readings:
+            yield readings
+
     def count(self, sample: Sample) -> None:
-        """Book a sample to the window; what came from the cache, in whole or in part, is no query of it."""
+        """Book a sample to the window; what was not sent, or came from the cache (in part, too), is no query of it."""
         if self._window is not None:
-            self._window.count(0 if sample.reused else 1, sample.output_tokens - sample.reused_tokens)
+            asked = not (sample.reused or "not_sent" in sample.metadata)
+            self._window.count(int(asked), sample.output_tokens - sample.reused_tokens)
 
     def facts(self, seconds: float) -> dict[str, Json]:
         """What the engine and the cache say of the work. Args: seconds: of inference."""

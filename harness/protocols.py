@@ -187,7 +187,8 @@ class Task(Protocol):
     Optional attributes: `metric_names` (what it will report, so that a wrong headline metric is refused early),
     `chat` (True: it cannot be asked without a chat template), `compares_likelihoods` (True: it asks log-likelihoods)
     and `generative_form` (what to ask of a model that gives none, as --tasks takes it), `measures_speed` (True:
-    threads and batch size are part of the run's identity).
+    threads and batch size are part of the run's identity, and its attribute `weigh` is set before run(): weigh(part) is
+    a context that gives the energy readings of what is done inside, after leaving).
     """
 
     name: str
@@ -227,7 +228,11 @@ TaskLoader = Callable[[TaskRef, TaskContext], Task]
 
 
 class Window(Protocol):
-    """An open energy window."""
+    """An open energy window.
+
+    Optional method: `stretch(part)`, a context that weighs what is done inside by itself and gives a list of its
+    readings, filled on leaving.
+    """
 
     def count(self, queries: int, output_tokens: int) -> None:
         """Book answered samples to the window; thread-safe."""

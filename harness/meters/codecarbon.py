@@ -50,6 +50,8 @@ def _source() -> CodeCarbonSource:
 class CodeCarbonSource:
     """Weighs with CodeCarbon's task mode: counters are read at both ends of every stretch."""
 
+    least_s = MIN_LOAD_S
+
     def __init__(self) -> None:
         self._tracker = _make_tracker()
         self._stretch = 0

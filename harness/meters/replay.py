@@ -43,7 +43,7 @@ class ReplayMeter:
         if phase not in self._windows:
             raise MeterError(f"{self._path} holds no {phase} window to replay for {label!r}")
         readings = next(self._windows[phase])
-        counted = _Count()
+        counted = _Count(readings)
         write(replace(readings[0], duration_s=0.0, components=(), queries=0, output_tokens=0, closed=False))
         try:
             yield counted
@@ -58,7 +58,8 @@ class ReplayMeter:
 
 
 class _Count:
-    def __init__(self) -> None:
+    def __init__(self, readings: Sequence[EnergyReading]) -> None:
+        self._readings = readings
         self._lock = threading.Lock()
         self.queries = 0
         self.output_tokens = 0
@@ -67,6 +68,11 @@ class _Count:
         with self._lock:
             self.queries += queries
             self.output_tokens += output_tokens
+
+    @contextmanager
+    def stretch(self, part: str) -> Iterator[list[EnergyReading]]:
+        """What was recorded of this part of the work; nothing where the recording was not parted."""
+        yield [reading for reading in self._readings if reading.part == part]
 
 
 def _with_counts(readings: Sequence[EnergyReading], counted: _Count) -> list[EnergyReading]:

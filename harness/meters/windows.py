@@ -22,7 +22,10 @@ _RANK_VARIABLES = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 
 class Source(Protocol):
-    """Weighs one stretch at a time; begin() and end() alternate."""
+    """Weighs one stretch at a time; begin() and end() alternate.
+
+    Optional attribute: `least_s` (a shorter stretch cannot be weighed).
+    """
 
     def begin(self) -> None: ...
 
@@ -47,22 +50,56 @@ class UnweighedWindow:
 class SegmentedWindow:
     """An open window. A timer thread closes a segment every segment_s, so that a kill loses at most one."""
 
-    def __init__(self, source: Source, segment_s: float, closed: Callable[[EnergyReading], None]) -> None:
+    def __init__(
+        self, source: Source, segment_s: float, closed: Callable[[EnergyReading], EnergyReading]
+    ) -> None:
+        """Args: closed: writes a reading, and returns it as it was written."""
         self._source = source
         self._segment_s = segment_s
         self._closed = closed
+        self._part = ""
+        self._of_part: list[EnergyReading] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._timer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._queries = 0
         self._output_tokens = 0
-        self._since_s = 0.0
+        self._since_s = self._begun_s = 0.0
 
     def count(self, queries: int, output_tokens: int) -> None:
         with self._lock:
             self._queries += queries
             self._output_tokens += output_tokens
+
+    @contextmanager
+    def stretch(self, part: str) -> Iterator[list[EnergyReading]]:
+        """Segments of their own for what happens inside, marked as this part of the work; not to be nested.
+
+        Gives a list that holds their readings after leaving; empty where the stretch was too short to be weighed.
+        """
+        found: list[EnergyReading] = []
+        self._cut(part, found)
+        start_s = time.perf_counter()
+        try:
+            yield found
+        finally:
+            inside_s = time.perf_counter() - start_s
+            self._cut("", [])
+            if inside_s < self._least_s:
+                found.clear()  # it was filled up with waiting
+
+    def _cut(self, part: str, of_part: list[EnergyReading]) -> None:
+        """End a segment and begin one of another part. Waits until there is something to be weighed."""
+        time.sleep(max(0.0, self._begun_s + self._least_s - time.perf_counter()))
+        with self._lock:
+            self._end()
+            self._part, self._of_part = part, of_part
+            self._begin()
+
+    @property
+    def _least_s(self) -> float:
+        return float(getattr(self._source, "least_s", 0.0))
 
     def open(self, blank: EnergyReading) -> None:
         """Start weighing; blank carries the phase and the window's name."""
@@ -93,9 +130,10 @@ class SegmentedWindow:
 
     def _begin(self) -> None:
         # The opening line of every segment: without it, a kill after a closed segment would look like an end.
-        self._closed(self._blank)
+        self._closed(replace(self._blank, part=self._part))
         self._since_s = time.perf_counter()
         self._source.begin()
+        self._begun_s = time.perf_counter()
 
     def _end(self) -> None:
         components = tuple(self._source.end())
@@ -106,9 +144,10 @@ class SegmentedWindow:
             queries=self._queries,
             output_tokens=self._output_tokens,
             closed=True,
+            part=self._part,
         )
         self._queries = self._output_tokens = 0
-        self._closed(reading)
+        self._of_part.append(self._closed(reading))
 
 
 class SegmentedMeter:
@@ -150,9 +189,11 @@ class SegmentedMeter:
             idle_w = self._idle_w()
             with self._neighbours.watch() as is_shared:
 
-                def finish(reading: EnergyReading) -> None:
+                def finish(reading: EnergyReading) -> EnergyReading:
                     shared = reading.closed and is_shared()
-                    write(replace(reading, components=_net(reading, idle_w), shared=shared))
+                    whole = replace(reading, components=_net(reading, idle_w), shared=shared)
+                    write(whole)
+                    return whole
 
                 window = SegmentedWindow(self._source, self._spec.segment_s, finish)
                 window.open(EnergyReading(phase, 0.0, (), f"{label}-{uuid4().hex[:8]}", closed=False))

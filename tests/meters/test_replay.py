@@ -70,3 +70,14 @@ def test_bad_files_are_named_with_their_line(tmp_path):
     bad = spec(tmp_path, line(1.0), {"phase": "inference"})
     with pytest.raises(BadInput, match=r"readings\.jsonl:2: not an energy reading"):
         ReplayMeter(bad)
+
+
+def test_parts_are_replayed_as_they_were_recorded(tmp_path):
+    parted = [{**line(30.0), "part": "latency@1"}, {**line(20.0), "part": "latency@4"}]
+    with ReplayMeter(spec(tmp_path, *parted)).window("inference", "label", lambda reading: None) as window:
+        with window.stretch("latency@4") as readings:
+            pass
+        with window.stretch("latency@16") as unknown:
+            pass
+    assert summarise(readings, EnergySpec()).ranked_j == 20.0
+    assert list(unknown) == []

@@ -165,3 +165,41 @@ def test_neighbours_see_each_other(tmp_path):
 def test_no_place_for_a_lock_means_no_neighbours(tmp_path):
     with Neighbours(tmp_path / "nowhere").watch() as shared:
         assert not shared()
+
+
+def test_a_part_of_the_work_is_weighed_by_itself_and_the_whole_stays_whole():
+    lines = []
+    with Meter(EnergySpec(idle_s=0, segment_s=0.15)).window("inference", "label", lines.append) as window:
+        time.sleep(0.05)
+        with window.stretch("load 1") as readings:
+            assert readings == []
+            time.sleep(0.4)
+        time.sleep(0.05)
+    assert [r for r in lines if r.closed and r.part == "load 1"] == readings
+    assert len(readings) == 3  # cut at 0.15 and 0.3, too
+    assert summarise(readings, EnergySpec()).measured_j == pytest.approx(400, rel=0.1)
+    assert summarise(lines, EnergySpec()).measured_j == pytest.approx(500, rel=0.1)
+    assert summarise(lines, EnergySpec()).complete
+    assert {line.part for line in lines} == {"", "load 1"}
+
+
+class Coarse(Steady):
+    """Cannot weigh less than 0.2 s."""
+
+    least_s = 0.2
+
+
+def test_a_part_too_short_to_be_weighed_is_not_known_and_loses_nothing():
+    lines = []
+    meter = Meter(EnergySpec(idle_s=0))
+    meter._make_source = Coarse
+    with meter.window("inference", "label", lines.append) as window:
+        with window.stretch("short") as short:
+            time.sleep(0.01)
+        with window.stretch("long") as readings:
+            time.sleep(0.3)
+    assert short == []
+    assert summarise(readings, EnergySpec()).measured_j == pytest.approx(300, rel=0.1)
+    seconds = [line.duration_s for line in lines if line.closed]
+    assert min(seconds[:-1]) >= 0.2
+    assert sum(seconds) == pytest.approx(0.2 + 0.2 + 0.2 + 0.3, abs=0.1)
