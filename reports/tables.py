@@ -16,9 +16,11 @@ from reports.figures import energy_title, verdict
 from reports.text import energy, interval, number
 
 SPEED_COLUMNS = (
-    "ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms", "output_tokens_per_s", "requests_per_s",
-    "peak_memory_bytes",
+    "vllm_ttft_p50_ms", "vllm_ttft_p99_ms", "vllm_tpot_p50_ms", "vllm_e2e_p50_ms", "vllm_output_tokens_per_s",
+    "vllm_requests_per_s", "ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms", "output_tokens_per_s",
+    "requests_per_s", "j_per_output_token", "peak_memory_bytes",
 )  # fmt: skip
+"""Figures of the latency task by vLLM's definitions, and those of tasks that name no profile."""
 
 
 SPEED_TERMS = ("ttft", "tpot", "itl", "e2e")
@@ -130,20 +132,26 @@ class Speed(NamedTuple):
 
 
 def speed(board: Board) -> Speed:
-    """Suites that measure speed: a line per checkpoint and concurrency, the usual columns."""
+    """Suites that measure speed: a line per checkpoint and load, the usual columns."""
     lines = []
     for point in board.points:
         for run in point.runs.values():
             if not is_quality(run):
                 lines += _speed_lines(point, run)
     found = dict.fromkeys(name for line in lines for name in line.metrics)
-    usual = [name for name in SPEED_COLUMNS if name in found]
-    return Speed(usual or list(found)[:8], lines)
+    columns = [name for name in SPEED_COLUMNS if name in found] or list(found)[:8]
+    return Speed(columns, [line for line in lines if set(columns) & line.metrics.keys()])
 
 
 def speed_title(name: str) -> str:
-    """'ttft_p50_ms' as 'TTFT p50', 'output_tokens_per_s' as 'output tokens / s'."""
-    words = name.replace("_per_s", " / s").removesuffix("_ms").removesuffix("_bytes").split("_")
+    """'vllm_ttft_p50_ms' as 'TTFT p50', 'output_tokens_per_s' as 'output tokens / s'."""
+    words = (
+        name.removeprefix("vllm_")
+        .replace("_per_s", " / s")
+        .removesuffix("_ms")
+        .removesuffix("_bytes")
+        .split("_")
+    )
     return " ".join(word.upper() if word in SPEED_TERMS else word for word in words)
 
 
@@ -154,9 +162,13 @@ def _speed_lines(point: Point, run: RunRecord) -> list[SpeedLine]:
             short, _, level = name.partition("@")
             levels.setdefault((task, level), {})[short] = metric
     return [
-        SpeedLine(point.name, plain_name(level or task), run_href(run), metrics)
+        SpeedLine(point.name, plain_name(_load_name(task, level, len(run.metrics))), run_href(run), metrics)
         for (task, level), metrics in levels.items()
     ]
+
+
+def _load_name(task: str, level: str, tasks: int) -> str:
+    return level if level and tasks == 1 else f"{task} {level}".strip()
 
 
 # Under the figure

@@ -1,290 +1,222 @@
-"""Latency and throughput of the loaded engine at several concurrencies, in a closed loop.
+"""Latency, throughput and energy of the loaded engine, or of a server, under loads that are made here.
 
-At concurrency c, c requests are in flight at any time: as one is answered the next is sent. A request is
-`prompt_tokens` tokens drawn from the tokenizer's own vocabulary (seeded; no special tokens, no shared prefix) and
-gets exactly `output_tokens` tokens, end tokens ignored. Levels run in ascending order. The first `warmup` requests
-of a level are journalled, marked and left out. Times are measured at the engine's queue, without a network: what a
-server adds is not in them.
+A load is closed (so many requests in flight at any time: as one is answered the next is sent) or open (requests leave
+when they are due by a gamma process, whether or not earlier ones are answered). Lengths of prompts and answers, levels
+of concurrency and rates are lists: every combination is a load. A request is `prompt_tokens` tokens drawn from the
+tokenizer's own vocabulary (seeded; nothing shared), or a line of the file `prompts`; it gets exactly `output_tokens`
+tokens, end tokens ignored. The first `warmup` requests of a load are answered before its clock starts; they are
+journalled, marked and left out.
 
-Definitions are those of `vllm bench serve` (https://github.com/vllm-project/vllm/blob/main/vllm/benchmarks/serve.py),
-with t_0 the sending and t_1..t_n the moments when the n tokens were ready:
+Every request's log (when it was due, when it left, every piece that came back) stands in its sample's metadata, and
+all figures are computed from that: suites/serving_profiles.py has the definitions of vLLM, GuideLLM and AIPerf,
+suites/serving_steady.py those of the steady state and of the knee. `scheduled_*` are vLLM's figures from the time when
+a request was due: a sender that falls behind hides nothing. For engines here the times are taken at their queue,
+without a network; for servers they are those of the client. Joules are weighed per load, warm-up left out.
 
-    TTFT  t_1 - t_0
-    ITL   t_j - t_(j-1), j = 2..n, pooled over requests
-    TPOT  (t_n - t_1) / (n - 1); requests of one token are left out
-    E2E   t_n - t_0
-    throughput  tokens (requests) of the level / time from its first sending to its last answer
-
-Percentiles interpolate linearly; their intervals are percentile bootstraps. In a closed loop the scheduled time is
-the sending time, so waiting in the engine's queue is part of TTFT. Other tools define TPOT and ITL differently
-(GuideLLM: TPOT = (t_n - t_0) / n): every request's token times stand in its sample's metadata, so that any of them
-can be computed. Peak memory is the process's (CPU) or the allocator's (GPU) since loading, weights included.
-No chance level.
+A load that was cut short, or in which requests failed, is measured again as a whole. No chance level. Peak memory is
+the process's (CPU) or the allocator's (GPU) since loading, weights included; a server's is not known.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from queue import SimpleQueue
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import ClassVar
 
-from harness.errors import BadPlan, EngineError
+from harness.errors import BadPlan
 from harness.protocols import Record, TaskContext, TaskRef
-from harness.records import Completion, GenerateRequest, Metric, Sample, Score
-from harness.stats.intervals import bootstrap
-from harness.tasks import Asked, Item, RequestTask, answer_fields, scored
+from harness.records import Completion, EnergyReading, GenerateRequest, Metric, Sample, Sampling, Score
+from harness.tasks import Asked, Item, RequestTask
+from suites.serving_knee import Powers, knee_metric
+from suites.serving_load import MS, Load, Point
+from suites.serving_log import RequestLog
+from suites.serving_metrics import Measured, load_metrics
+from suites.serving_profiles import vllm_figures
+from suites.serving_prompts import Prompts
+from suites.serving_run import LoadRun
 
-MS = 1000.0
-PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is sent."""
-
-    concurrencies: tuple[int, ...] = (1, 4, 16)
-    requests: int = 32
-    """Measured requests per concurrency."""
-    warmup: int = 2
-    """Requests per concurrency sent before those."""
-    prompt_tokens: int = 512
-    output_tokens: int = 128
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Load:
-        """Raises: BadPlan: anything but whole numbers from 1 on (warmup: from 0)."""
-        given = {key: value for key, value in options.items() if key in cls.__dataclass_fields__}
-        levels = given.get("concurrencies", cls.concurrencies)
-        given["concurrencies"] = levels = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
-        for name, value in given.items():
-            numbers = value if name == "concurrencies" else (value,)
-            if not numbers or any(type(one) is not int or one < (name != "warmup") for one in numbers):
-                raise BadPlan(
-                    f"latency: {name} is {options[name]!r}; give whole numbers from 1 on (warmup: from 0)"
-                )
-        return cls(**{**given, "concurrencies": tuple(sorted(set(levels)))})
+Weigh = Callable[[str], AbstractContextManager[Sequence[EnergyReading]]]
 
 
-class Sent(NamedTuple):
-    """A request in flight."""
-
-    item: Item
-    asked: Asked
-    future: Future[Completion]
-    sent_s: float
+@contextmanager
+def unweighed(part: str) -> Iterator[Sequence[EnergyReading]]:
+    """Where nobody weighs loads by themselves."""
+    yield ()
 
 
 class ServingLatency(RequestTask):
-    """TTFT, TPOT, ITL, E2E, throughput and peak memory per concurrency."""
+    """TTFT, TPOT, ITL, E2E, throughput, goodput and energy per load."""
 
     measures_speed: ClassVar[bool] = True
 
+    version: ClassVar[str] = "2"
     uses_chat: ClassVar[bool] = False
     options: ClassVar[Collection[str]] = tuple(Load.__dataclass_fields__)
+    weigh: Weigh = staticmethod(unweighed)
+    """Set by the harness before run(): weighs what is done inside by itself."""
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
         self.load = Load.of(ref.options)
-        measured = min(self.load.requests, context.limit or self.load.requests)
-        self.load = replace(self.load, requests=measured)
-        self.notes.append(
-            f"{measured} requests per concurrency of {self.load.prompt_tokens} + {self.load.output_tokens} tokens, "
-            f"closed loop, {self.load.warmup} warm-up requests left out; definitions as in vllm bench serve"
-        )
+        self.prompts = Prompts(self.load.prompts, context.seed)
+        self.notes += notes(self.load, self.prompts)
 
     @property
     def _items(self) -> dict[str, Item]:  # type: ignore[override]
-        """The limit counts measured requests per concurrency, not the first samples of all."""
+        """The limit counts measured requests per load, not the first samples of all."""
         return {item.id: item for item in self.items()}
 
-    def items(self) -> Sequence[Item]:
-        return [item for level in self.load.concurrencies for item in self._level(level)]
+    @property
+    def metric_names(self) -> Sequence[str]:
+        return list(self.aggregate([]))
 
-    def _level(self, concurrency: int) -> Iterator[Item]:
-        for index in range(-self.load.warmup, self.load.requests):
-            name = f"warmup{index + self.load.warmup}" if index < 0 else str(index)
-            metadata = {"concurrency": concurrency, "warmup": index < 0}
-            yield Item(
-                f"c{concurrency}/{name}", {"concurrency": concurrency, "index": index}, metadata=metadata
+    def items(self) -> Sequence[Item]:
+        return [item for point in self.load.points() for item in self.items_of(point)]
+
+    def items_of(self, point: Point) -> list[Item]:
+        """Warm-up first."""
+        warm = [(f"warmup{index}", True) for index in range(self.load.warmup)]
+        measured = [(str(index), False) for index in range(self.load.requests_at(point, self.context.limit))]
+        return [
+            Item(
+                f"{point.key}/{name}",
+                self.prompts.doc(place),
+                metadata={"load": point.label, "warmup": warmup},
             )
+            for place, (name, warmup) in enumerate(warm + measured)
+        ]
 
     def requests(self, item: Item) -> Asked:
-        tokenizer: Any = self.engine.tokenizer
-        special = set(tokenizer.all_special_ids)
-        draw = random.Random(f"{self.context.seed}:{item.id}")
-        ids: list[int] = []
-        while len(ids) < self.load.prompt_tokens:
-            token = draw.randrange(len(tokenizer))
-            if token not in special:
-                ids.append(token)
-        sampling = replace(self.sampling, max_tokens=self.load.output_tokens, ignore_eos=True, n=1, stop=())
-        return Asked(tokenizer.decode(ids), (GenerateRequest(tuple(ids), sampling),))
+        point = next(p for p in self.load.points() if p.label == item.metadata["load"])
+        sampling = replace(
+            self.sampling, max_tokens=point.output_tokens, ignore_eos=self.load.ignore_eos, n=1, stop=()
+        )
+        text = self.prompts.text(item, self.engine.tokenizer, point.prompt_tokens)
+        if isinstance(text, str) or self.chat:
+            plain = text if isinstance(text, str) else self.engine.tokenizer.decode(text)
+            return self.ask(plain, sampling)
+        return self.ask_ids(text, sampling)
+
+    def ask_ids(self, ids: tuple[int, ...], sampling: Sampling) -> Asked:
+        """A request of these tokens."""
+        return Asked(self.engine.tokenizer.decode(ids), (GenerateRequest(ids, sampling),))
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        """The request's own figures in ms, for its page in the report."""
-        times = completions[0].outputs[0].token_times_s
-        figures = {"ttft_ms": ttft(times), "tpot_ms": tpot(times), "e2e_ms": e2e(times)}
-        return {name: Score(value * MS) for name, value in figures.items() if value is not None}
+        """Not used: figures need the time of the sending, which a completion does not know."""
+        return {}
+
+    def scores(self, log: RequestLog) -> Mapping[str, Score]:
+        """The request's own figures in ms, by vLLM's definitions, for its page in the report."""
+        found = vllm_figures(log)
+        return {
+            f"vllm_{name}_ms": Score(found[name][0].seconds * MS)
+            for name in ("ttft", "tpot", "e2e")
+            if found[name]
+        }
 
     # Running
 
     def run(self, todo: Sequence[str], record: Record) -> None:
-        """Level by level. A level that was cut short warms up again, without journalling that twice."""
+        """Load by load. One of which anything is missing is measured as a whole."""
         self._check_length()
         wanted = set(todo)
-        for concurrency in self.load.concurrencies:
-            items = list(self._level(concurrency))
-            rest = [item for item in items if item.id in wanted]
-            if any(not item.metadata["warmup"] for item in rest):
-                warm = [item for item in items if item.metadata["warmup"] and item.id not in wanted]
-                self._closed_loop(warm, concurrency, lambda _: None)
-            if rest:
-                self._closed_loop(rest, concurrency, record)
+        powers = Powers()
+        for point in self.load.points():
+            items = self.items_of(point)
+            needed = point.concurrency is not None and bool(self.load.utilisations) and not powers.best_rate
+            if not wanted.intersection(item.id for item in items) and not needed:
+                continue
+            reason = self._left_out(point, powers)
+            if reason is not None:
+                for item in items:
+                    record(self._skipped(item, reason))
+                continue
+            run = LoadRun(self, point, powers.best_rate)
+            powers.add(point, run.measure(items, record))
+
+    def _left_out(self, point: Point, powers: Powers) -> str | None:
+        """Why a load is not sent."""
+        if self._too_long(point):
+            return f"{point.prompt_tokens} + {point.output_tokens} tokens exceed the context"
+        if self.load.stop_at_knee and point.concurrency is not None and powers.passed(point):
+            return "the knee was passed"
+        return None
+
+    def _skipped(self, item: Item, reason: str) -> Sample:
+        return Sample(self.name, item.id, "", metadata={**item.metadata, "not_sent": reason})
+
+    def _too_long(self, point: Point) -> bool:
+        return self.prompts.drawn and point.prompt_tokens + point.output_tokens > self.engine.max_length
 
     def _check_length(self) -> None:
-        need = self.load.prompt_tokens + self.load.output_tokens
-        if need > self.engine.max_length:
+        """Raises: BadPlan: no load fits into the context."""
+        points = self.load.points()
+        if all(map(self._too_long, points)):
+            shortest = min(points, key=lambda p: p.prompt_tokens + p.output_tokens)
             raise BadPlan(
-                f"latency: {self.load.prompt_tokens} + {self.load.output_tokens} tokens exceed the context of "
+                f"latency: {shortest.prompt_tokens} + {shortest.output_tokens} tokens exceed the context of "
                 f"{self._checkpoint_name()!r} ({self.engine.max_length}); give smaller prompt_tokens"
             )
 
-    def _closed_loop(self, items: Sequence[Item], concurrency: int, record: Record) -> None:
-        """Warm-up requests first, all answered before the measured ones start the clock."""
-        for warmup in (True, False):
-            asked = deque((item, self.requests(item)) for item in items if item.metadata["warmup"] == warmup)
-            start = time.perf_counter()
-            for sent in self._answers(asked, concurrency):
-                record(self._measured(sent, start))
-
-    def _answers(self, asked: deque[tuple[Item, Asked]], concurrency: int) -> Iterator[Sent]:
-        """Keep `concurrency` requests in flight; the next is sent before the last answer is handed on."""
-        done: SimpleQueue[Sent] = SimpleQueue()
-
-        def send() -> None:
-            item, what = asked.popleft()
-            sent_s = time.perf_counter()
-            (future,) = self.context.strategy.submit(self.engine, what.requests)
-            sent = Sent(item, what, future, sent_s)
-            future.add_done_callback(lambda _: done.put(sent))
-
-        in_flight = min(concurrency, len(asked))
-        for _ in range(in_flight):
-            send()
-        while in_flight:
-            sent = done.get()
-            if asked:
-                send()
-            else:
-                in_flight -= 1
-            yield sent
-
-    def _measured(self, sent: Sent, start: float) -> Sample:
-        blank = Sample(self.name, sent.item.id, sent.asked.prompt, metadata=sent.item.metadata)
-        try:
-            completion = sent.future.result()
-        except EngineError as exc:
-            return replace(blank, error=str(exc))
-        times = completion.outputs[0].token_times_s
-        if not times:
-            return replace(blank, error="the engine or the strategy gave no token times")
-        metadata = {
-            **sent.item.metadata,
-            "attempt": start,
-            "sent_s": sent.sent_s - start,
-            "done_s": completion.queued_s + times[-1] - start,
-            "token_times_s": [round(t, 6) for t in times],
-            "peak_memory_bytes": self.engine.stats().peak_memory_bytes,
-        }
-        sample = replace(blank, **answer_fields([completion]), metadata=metadata)
-        # Every answer ends at its last token by design; that is no truncation.
-        sample = replace(sample, finish_reasons=("stop",) * len(sample.finish_reasons))
-        return scored(sample, lambda: self.score(sent.item, [completion]))
+    # Adding up
 
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
-        levels = {c: [s for s in samples if s.metadata["concurrency"] == c] for c in self.load.concurrencies}
-        found = [
-            level_metrics(c, [s for s in level if not s.metadata["warmup"]]) for c, level in levels.items()
+        found: dict[str, Metric] = {}
+        loads = [self._measured(point, samples) for point in self.load.points()]
+        for measured in loads:
+            metrics = load_metrics(measured, self.load.profiles, self.load.slo)
+            found |= {f"{name}@{measured.point.label}": metric for name, metric in metrics.items()}
+        levels = [measured for measured in loads if measured.point.concurrency is not None]
+        if len(levels) >= 3 and len(levels) == len(self.load.concurrencies):
+            metric, said = knee_metric(levels)
+            found["knee_concurrency"] = metric
+            if samples:
+                self._say(said)
+        for reason in dict.fromkeys(s.metadata["not_sent"] for s in samples if "not_sent" in s.metadata):
+            left_out = dict.fromkeys(
+                s.metadata["load"] for s in samples if s.metadata.get("not_sent") == reason
+            )
+            self._say(f"not sent, since {reason}: {', '.join(left_out)}")
+        return found
+
+    def _measured(self, point: Point, samples: Sequence[Sample]) -> Measured:
+        own = [
+            s
+            for s in samples
+            if s.metadata["load"] == point.label and not s.metadata["warmup"] and "not_sent" not in s.metadata
         ]
-        return {name: metric for level in found for name, metric in level.items()}
+        logs = [RequestLog.from_json(s.metadata["log"]) for s in own if s.error is None]
+        facts = next((s.metadata["facts"] for s in own if "facts" in s.metadata), {})
+        return Measured(
+            point,
+            sorted(logs, key=lambda log: log.sent_s),
+            n_failed=sum(s.error is not None for s in own),
+            duration_s=facts.get("duration_s"),
+            energy=facts.get("energy") or {},
+            peak_memory_bytes=facts.get("peak_memory_bytes"),
+        )
+
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
-# Definitions: pure functions of token times in seconds after the sending, t_1..t_n
-
-
-def ttft(times: Sequence[float]) -> float | None:
-    return times[0] if times else None
-
-
-def e2e(times: Sequence[float]) -> float | None:
-    return times[-1] if times else None
-
-
-def tpot(times: Sequence[float]) -> float | None:
-    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
-
-
-def itl(times: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in pairwise(times)]
-
-
-def level_metrics(concurrency: int, samples: Sequence[Sample]) -> dict[str, Metric]:
-    """All metrics of one concurrency, headline first; failed requests are counted and left out. Pure."""
-    good = [s for s in samples if s.error is None]
-    failed = len(samples) - len(good)
-    times = [s.metadata["token_times_s"] for s in good]
-    series = {
-        "e2e": [e2e(t) for t in times],
-        "ttft": [ttft(t) for t in times],
-        "tpot": [value for t in times if (value := tpot(t)) is not None],
-        "itl": [gap for t in times for gap in itl(t)],
-    }
-    metrics = {
-        f"{name}_p{p}_ms@{concurrency}": percentile([v * MS for v in values if v is not None], p, failed)
-        for name, values in series.items()
-        for p in PERCENTILES
-    }
-    duration = duration_s(good)
-    tokens = sum(len(t) for t in times)
-    peaks = [s.metadata["peak_memory_bytes"] for s in good if s.metadata["peak_memory_bytes"] is not None]
-    totals = [
-        ("output_tokens_per_s", tokens / duration if duration else None, True, "tokens/s"),
-        ("requests_per_s", len(good) / duration if duration else None, True, "requests/s"),
-        ("peak_memory_bytes", max(peaks, default=None), False, "bytes"),
+def notes(load: Load, prompts: Prompts) -> list[str]:
+    """What a reader must know beside the figures."""
+    found = [
+        f"{load.warmup} warm-up requests per load, journalled and left out; figures carry the name of the tool whose "
+        f"definitions they follow: {', '.join(load.profiles)}"
     ]
-    for name, value, upward, unit in totals:
-        metrics[f"{name}@{concurrency}"] = Metric(value, len(good), failed, upward, unit=unit)
-    return metrics
-
-
-def percentile(values: Sequence[float], p: int, n_failed: int) -> Metric:
-    """Linear percentile with its bootstrap interval, in the unit ms."""
-    import numpy as np
-
-    if not values:
-        return Metric(None, 0, n_failed, higher_is_better=False, unit="ms")
-    found = bootstrap(values, lambda data, axis: np.percentile(data, p, axis=axis), replicates=500)
-    return Metric(
-        found.value, len(values), n_failed, False, found.stderr, found.ci95, found.interval, unit="ms"
-    )
-
-
-def duration_s(samples: Sequence[Sample]) -> float | None:
-    """First sending to last answer, added up over the attempts that a kill made of a level."""
-    attempts: dict[float, list[Sample]] = {}
-    for sample in samples:
-        attempts.setdefault(sample.metadata["attempt"], []).append(sample)
-    spans = [
-        max(s.metadata["done_s"] for s in own) - min(s.metadata["sent_s"] for s in own)
-        for own in attempts.values()
-    ]
-    return sum(spans) or None
+    if load.rates or load.utilisations:
+        kind = "Poisson" if load.burstiness == 1 else f"gamma, burstiness {load.burstiness:g}"
+        found.append(f"open loop: {kind} arrivals; scheduled_* count from when a request was due")
+    if load.slo is not None:
+        limits = [f"{name} <= {s * MS:g} ms" for name, s in load.slo._asdict().items() if s is not None]
+        found.append(f"objectives: {', '.join(limits)}")
+    if not prompts.drawn:
+        found.append("prompts come from a file and repeat between loads: a prefix cache answers them sooner")
+    return found
 
 
 def load(ref: TaskRef, context: TaskContext) -> ServingLatency:

@@ -30,6 +30,8 @@ class Act:
     """Close the connection without an answer, or in the middle of the body."""
     stream: list[Any] | None = None
     """Server-sent events; with cut, the connection closes after them."""
+    gap_s: float = 0.002
+    """After every one of them."""
 
 
 @dataclass
@@ -71,6 +73,11 @@ def answer(path: str, body: Mapping[str, Any], text: str | None = None, **more: 
     return {"id": "x", "model": MODEL, "choices": choices, "usage": usage, **more}
 
 
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Connections that wait to be accepted: five, the default, would hold a burst up for a second."""
+
+
 class Server:
     """Answers right until `act` says otherwise.
 
@@ -103,7 +110,7 @@ class Server:
                 raw = self.rfile.read(int(self.headers.get("content-length", 0)))
                 outer.serve(self, json.loads(raw))
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.http = Listener(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.port = self.http.server_port
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -208,7 +215,7 @@ def _send_stream(handler: BaseHTTPRequestHandler, act: Act) -> None:
     for event in act.stream or ():
         handler.wfile.write(f": ping\n\ndata: {json.dumps(event)}\n\n".encode())
         handler.wfile.flush()
-        time.sleep(0.002)
+        time.sleep(act.gap_s)
     if not act.cut:
         handler.wfile.write(b"data: [DONE]\n\n")
     _drop(handler)

@@ -1,0 +1,151 @@
+"""The latency task against a real server whose delays are known: figures within 5 %."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from harness import registry
+from harness.datasets import Datasets
+from harness.endpoints import checkpoint_of
+from harness.engines.endpoint import EndpointEngine
+from harness.errors import BadPlan
+from harness.protocols import TaskContext
+from harness.strategies.direct import Direct
+from tests.engines.endpoint_server import Act, Server, is_answer, pieces, running
+from tests.suites.conftest import ref, run_whole
+
+FIRST_S, GAP_S = 0.25, 0.05
+ANSWER = "abcde"
+WITHIN = 0.05
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Its answers begin after FIRST_S; five letters, the end, the count and [DONE] follow, GAP_S apart."""
+    with running() as server:
+        yield server
+
+
+def slow(path: str, body: dict, number: int) -> Act | None:
+    if not is_answer(path) or not body.get("stream"):
+        return None
+    return Act(stream=pieces(path, body, ANSWER), hang_s=FIRST_S, gap_s=GAP_S)
+
+
+@pytest.fixture
+def task(server, tmp_path):
+    """Bind the latency task to the server: task(requests=..., ...); its prompts come from a file."""
+    engines = []
+
+    def build(act=slow, engine=(), chat="auto", **options):
+        loaded = EndpointEngine.load(checkpoint_of(server.spec), dict(engine))
+        engines.append(loaded)
+        server.arm(act)
+        file = tmp_path / "prompts.jsonl"
+        file.write_text("".join(json.dumps({"prompt": f"What is {i} + 1?"}) + "\n" for i in range(5)))
+        context = TaskContext(loaded, Direct(), Datasets(None), checkpoint_of(server.spec), chat=chat)
+        given = {"prompts": str(file), "output_tokens": 5, "warmup": 1, **options}
+        return registry.load("task", "latency")(ref("latency", **given), context)
+
+    yield build
+    for engine in engines:
+        engine.close()
+
+
+def measured(task) -> dict[str, float]:
+    samples = run_whole(task)
+    assert [s.error for s in samples if s.error] == []
+    return {name: metric.value for name, metric in task.aggregate(samples).items()}
+
+
+@pytest.mark.parametrize("chat", ["off", "on"])
+def test_every_profile_is_within_5_percent_of_the_injected_delays(task, server, chat):
+    found = measured(task(concurrencies=[2], requests=6, chat=chat))
+    first, gap = FIRST_S * 1000, GAP_S * 1000
+    expected = {
+        "vllm_ttft": first,
+        "vllm_e2e": first + 5 * gap,  # to the piece that ends the answer
+        "vllm_tpot": 5 * gap / 4,
+        "vllm_itl": gap,
+        "guidellm_ttft": first,
+        "guidellm_e2e": first + 7 * gap,  # to [DONE], behind the count
+        "guidellm_tpot": (first + 4 * gap) / 5,
+        "guidellm_itl": gap,
+        "aiperf_ttft": first,
+        "aiperf_e2e": first + 4 * gap,  # to the last letter
+        "aiperf_itl": gap,
+    }
+    for name, ms in expected.items():
+        for statistic in ("mean", "p50"):
+            assert found[f"{name}_{statistic}_ms@2"] == pytest.approx(ms, rel=WITHIN), name
+    exchange_s = FIRST_S + 7 * GAP_S
+    assert found["vllm_requests_per_s@2"] == pytest.approx(2 / exchange_s, rel=WITHIN)
+    assert found["vllm_output_tokens_per_s@2"] == pytest.approx(10 / exchange_s, rel=WITHIN)
+    assert found["peak_memory_bytes@2"] is None  # the server's
+    assert found["energy_j@2"] is None
+    assert server.most_at_once == 2
+    assert {one.path for one in server.asked} == {"chat/completions" if chat == "on" else "completions"}
+
+
+def at_once(path: str, body: dict, number: int) -> Act | None:
+    """A whole answer after 0.8 s."""
+    if not is_answer(path) or not body.get("stream"):
+        return None
+    return Act(stream=pieces(path, body, "ab"), hang_s=0.8, gap_s=0.0)
+
+
+def test_a_sender_that_falls_behind_hides_nothing(task):
+    """Five requests, 2.5 a second, one at a time, 0.8 s each: the i-th is due at 0.4 i, answered at 0.4 + 0.8 i."""
+    found = measured(
+        task(
+            at_once,
+            rates=[2.5],
+            burstiness=float("inf"),
+            max_concurrency=1,
+            requests=5,
+            warmup=1,
+            slo_e2e_ms=1800,
+        )
+    )
+    assert found["vllm_e2e_mean_ms@2.5rps"] == pytest.approx(800, rel=WITHIN)
+    waits = [400 + 400 * i for i in range(1, 6)]  # milliseconds from when it was due
+    assert found["scheduled_e2e_mean_ms@2.5rps"] == pytest.approx(sum(waits) / 5, rel=WITHIN)
+    assert found["scheduled_e2e_p50_ms@2.5rps"] == pytest.approx(1600, rel=WITHIN)
+    assert found["send_lag_p50_ms@2.5rps"] == pytest.approx(800, rel=WITHIN)
+    assert found["vllm_slo_share@2.5rps"] == 1.0
+    assert found["scheduled_slo_share@2.5rps"] == 0.6  # 800, 1200, 1600 of 2400
+    assert found["vllm_requests_per_s@2.5rps"] == pytest.approx(5 / 4.4, rel=WITHIN)
+
+
+def test_an_open_loop_does_not_wait_for_answers(task, server):
+    found = measured(task(rates=[20], burstiness=float("inf"), requests=20, warmup=0))
+    assert server.most_at_once == pytest.approx(20 * (FIRST_S + 7 * GAP_S), abs=1)  # Little's law
+    assert found["vllm_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
+    assert found["scheduled_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
+
+
+def test_more_in_flight_than_the_engine_is_used_to_or_was_told(task, server):
+    found = measured(task(at_once, concurrencies=[40], requests=40, warmup=0))
+    assert server.most_at_once == 40  # the engine's own number is 32
+    assert found["vllm_e2e_mean_ms@40"] is not None
+    narrow = task(at_once, engine={"concurrency": 2}, concurrencies=[4], requests=8)
+    with pytest.raises(BadPlan, match="4 requests in flight, and the engine was told to take 2"):
+        narrow.run(narrow.sample_ids, lambda sample: None)
+
+
+def test_a_request_that_fails_is_counted_and_a_server_that_does_not_stream_is_named(task):
+    def some(path: str, body: dict, number: int) -> Act | None:
+        refused = Act({"error": {"message": "no"}}, 400)
+        return refused if body.get("stream") and number == 2 else slow(path, body, number)
+
+    bound = task(some, concurrencies=[1], requests=3, warmup=0, slo_e2e_ms=1000)
+    samples = run_whole(bound)
+    assert [bool(s.error) for s in samples] == [False, True, False]
+    metrics = bound.aggregate(samples)
+    assert (metrics["vllm_e2e_p50_ms@1"].n, metrics["vllm_e2e_p50_ms@1"].n_failed) == (2, 1)
+    assert metrics["vllm_slo_share@1"].value == pytest.approx(2 / 3)
+    whole = run_whole(task(None, engine={"stream": False}, concurrencies=[1], requests=1, warmup=0))
+    assert "did not stream" in whole[0].error
