@@ -8,9 +8,13 @@ from typing import Any
 
 from harness.engines.loading import first_line
 from harness.errors import BadCheckpoint
+from harness.folders import read_json
 from harness.records import Checkpoint
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+HARMLESS_STARTS = ("gaussian", "orthogonal")
+"""Ways to draw a LoRA's first weights that leave the base as it is; PiSSA, OLoRA, CorDA and others rewrite it."""
 
 
 class Adapters:
@@ -26,9 +30,14 @@ class Adapters:
         self._reload = reload
         self._names: dict[str, str] = {}
         self._peft: Any = None
+        self._base_names = frozenset(name for name, _ in model.named_parameters())
+        self._spoiled = False
+        """The adapter that is loaded has changed the base: nothing else may be answered with it."""
 
     def activate(self, checkpoint: Checkpoint) -> None:
         """Make the model answer as this checkpoint. Raises: BadCheckpoint: the adapter does not fit."""
+        if self._spoiled and checkpoint.fingerprint not in self._names:
+            self._start_over()
         if checkpoint.adapter is None:
             if self._peft is not None:
                 self._peft.base_model.disable_adapter_layers()
@@ -39,8 +48,16 @@ class Adapters:
         self._peft.set_adapter(self._names[checkpoint.fingerprint])
         self._peft.eval()
 
+    def discard(self) -> None:
+        """Take all adapters off, with what they have changed: the base is loaded afresh."""
+        self._start_over()
+
     def _add(self, checkpoint: Checkpoint) -> None:
+        rewrites = rewrites_base(Path(str(checkpoint.adapter)), self._base_names)
+        if rewrites and self._names:
+            self._start_over()
         others = bool(self._names)
+        self._spoiled = rewrites
         try:
             self._load(checkpoint)
         except BadCheckpoint:
@@ -58,6 +75,7 @@ class Adapters:
         self.model = self._reload()
         self._names.clear()
         self._peft = None
+        self._spoiled = False
 
     def _load(self, checkpoint: Checkpoint) -> None:
         import pickle
@@ -87,6 +105,25 @@ class Adapters:
             raise BadCheckpoint(f"adapter {folder!r} is a soft prompt; LoRA and its kin are supported")
         check_keys(self._peft, name, checkpoint)
         self._names[checkpoint.fingerprint] = name
+
+
+def rewrites_base(folder: Path, base: frozenset[str]) -> bool:
+    """Whether loading an adapter changes weights of the base itself, for good: biases, embeddings, PiSSA and its kin.
+
+    Args: base: names of the base's parameters.
+    """
+    from safetensors import safe_open
+
+    config = read_json(folder / CONFIG)
+    start = config.get("init_lora_weights", True)
+    if config.get("bias") not in (None, "none") or (isinstance(start, str) and start not in HARMLESS_STARTS):
+        return True
+    if not (folder / WEIGHTS).is_file():
+        return False
+    copied = [str(name) for name in config.get("modules_to_save") or ()]
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        held = [key.removeprefix("base_model.model.") for key in file.keys()]  # noqa: SIM118  no mapping
+    return any(key in base and not any(name in key.split(".") for name in copied) for key in held)
 
 
 def check_keys(peft_model: Any, name: str, checkpoint: Checkpoint) -> None:

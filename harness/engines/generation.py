@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,11 +119,16 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], row: Row) -> str:
     """What stands before the first stop string, without special tokens; a stop string may be a special token."""
     plain = tokenizer.decode(ids, skip_special_tokens=True)
     cut = _cut(plain, row.sampling.stop)
-    if cut == plain and row.finish == "stop" and row.sampling.stop:
-        for end in range(len(ids)):
-            if _has_stop(tokenizer.decode(ids[: end + 1], skip_special_tokens=False), row.sampling.stop):
-                return tokenizer.decode(ids[:end], skip_special_tokens=True)
-    return cut
+    if cut != plain or row.finish != "stop" or not row.sampling.stop:
+        return cut
+
+    def stops(size: int) -> bool:
+        return _has_stop(tokenizer.decode(ids[:size], skip_special_tokens=False), row.sampling.stop)
+
+    if not stops(len(ids)):
+        return cut
+    shortest = bisect_left(range(1, len(ids) + 1), True, key=stops)
+    return tokenizer.decode(ids[:shortest], skip_special_tokens=True)
 
 
 def seen_tokens(decoding: Decoding, rows: Sequence[Row], vocab: int) -> torch.Tensor | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 
 from harness.checkpoints import tokenizer_folder
 from harness.errors import BadCheckpoint, BadInput
@@ -18,6 +20,20 @@ from harness.protocols import Tokenizer
 from harness.records import Checkpoint, Json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    StrictDataclassError,
+)
+"""What transformers raises over a checkpoint whose files are damaged or contradict each other."""
+CGROUPS = Path("/sys/fs/cgroup")
+LEFT_OUT = "_harness_left_out"
 FALLBACK_LENGTH = 2048
 """Context assumed where neither the model nor the tokenizer names one, as in lm-eval."""
 
@@ -36,6 +52,14 @@ def pick_device(name: str) -> torch.device:
         raise BadInput(
             f"device {name!r} is not here: torch {torch.__version__} sees no GPU; use --device cpu"
         )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"device {name!r} is not here: GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput(
+            f"device {name!r} is not here: torch {torch.__version__} sees no Apple GPU; use --device cpu"
+        )
     return device
 
 
@@ -48,14 +72,15 @@ def load_model(checkpoint: Checkpoint, device: torch.device, dtype: str) -> Any:
         wanted: Any = DTYPES.get(dtype) or (
             _cuda_dtype(checkpoint, device) if device.type == "cuda" else torch.float32
         )
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            checkpoint.base,
-            dtype=wanted,
-            use_safetensors=None if checkpoint.allow_pickle else True,
-            trust_remote_code=checkpoint.trust_remote_code,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as exc:
+        with _without_tables():
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                checkpoint.base,
+                dtype=wanted,
+                use_safetensors=None if checkpoint.allow_pickle else True,
+                trust_remote_code=checkpoint.trust_remote_code,
+                output_loading_info=True,
+            )
+    except UNREADABLE as exc:
         raise BadCheckpoint(f"{checkpoint.base!r} does not load as a causal LM: {first_line(exc)}") from exc
     missing = sorted(info["missing_keys"])
     if missing:
@@ -63,7 +88,24 @@ def load_model(checkpoint: Checkpoint, device: torch.device, dtype: str) -> Any:
             f"{checkpoint.base!r} lacks {len(missing)} weights of its architecture (first: {missing[0]}); "
             "they would be random: give a complete checkpoint"
         )
+    setattr(model, LEFT_OUT, sorted(info["unexpected_keys"]))
     return model.to(device).eval()
+
+
+@contextmanager
+def _without_tables() -> Iterator[None]:
+    """transformers prints a table of weights that do not fit; load_model says it in a line."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def left_out(model: Any) -> list[str]:
+    """Names of the checkpoint's weights for which its architecture has no place: other layers, other heads."""
+    return list(getattr(model, LEFT_OUT, ()))
 
 
 def _cuda_dtype(checkpoint: Checkpoint, device: torch.device) -> Any:
@@ -101,7 +143,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, trust_remote_code=checkpoint.trust_remote_code
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as exc:
+    except UNREADABLE as exc:
         raise BadCheckpoint(f"the tokenizer of {folder!r} does not load: {first_line(exc)}") from exc
     return tokenizer  # type: ignore[no-any-return]
 
@@ -169,15 +211,38 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _cgroup_limit() -> int | None:
-    """Bytes that the control group of this process may use (Slurm, containers); None: as much as there is."""
+    """Bytes that the control groups of this process allow (Slurm, containers); None: as much as there is.
+
+    A limit on any group above counts: Slurm sets it on the job or the step, whose tasks have groups of their own.
+    """
+    found: list[int] = []
     try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                text = Path("/sys/fs/cgroup" + line[3:].rstrip("/") + "/memory.max").read_text().strip()
-                return int(text) if text.isdigit() else None
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
-    return None
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            found += _limits_above(CGROUPS, group, "memory.max")
+        elif "memory" in controllers.split(","):
+            found += _limits_above(CGROUPS / "memory", group, "memory.limit_in_bytes")
+    return min(found, default=None)
+
+
+def _limits_above(root: Path, group: str, name: str) -> list[int]:
+    """Limits of a control group and of all above it; a container may see its own as the root."""
+    folder = root / group.strip("/")
+    found = []
+    for place in (folder, *folder.parents):
+        if not place.is_relative_to(root):
+            break
+        try:
+            text = (place / name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return found
 
 
 def takes_positions(model: Any) -> bool:

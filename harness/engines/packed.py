@@ -111,6 +111,11 @@ class PackedModel:
             return False
         return apart.shape == whole.shape and bool(torch.allclose(apart, whole, atol=1e-5, rtol=1e-4))
 
+    def _check_window(self, step: TreePass) -> None:
+        """Raises: Unfit: the window stands in the model's mask alone, which tree attention makes anew."""
+        if step.windows == {None} and _slides(self.model.config.get_text_config()):
+            raise Unfit("its layers do not tell attention of their sliding window")
+
     def _probe(self) -> torch.Tensor:
         """(n, V) logits behind the last token of each probe sequence, in a pass that keeps and one that looks back."""
         sequences, tree = _probe_tree(self.model)
@@ -122,9 +127,18 @@ class PackedModel:
                 step = TreePass(tree, chosen, kept, [0] if chosen == [0] else [], self.dtype)
                 ends = [step.at[i] + len(tree.pieces[i].ids) - 1 for i in chosen]
                 logits = self.logits(step, step.ids, step.positions, torch.tensor(ends))
+                self._check_window(step)
                 kept |= step.stored
                 found |= dict(zip(chosen, logits, strict=True))
         return torch.stack([found[tree.last[i]] for i in range(len(sequences))])
+
+
+def _slides(config: Any) -> bool:
+    """Whether any layer sees no further than config.sliding_window."""
+    if not getattr(config, "sliding_window", None) or getattr(config, "use_sliding_window", True) is False:
+        return False
+    kinds = getattr(config, "layer_types", None)
+    return kinds is None or "sliding_attention" in kinds
 
 
 def _check_kind(model: Any) -> None:

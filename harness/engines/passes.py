@@ -84,6 +84,8 @@ class TreePass:
         self.alone, self.batches = _batched(self.blocks, dtype)
         self.deepest = max(positions, default=0) + 1
         self.stored = {index: Kept(tree.pieces[index].start, len(tree.pieces[index].ids)) for index in keep}
+        self.windows: set[int | None] = set()
+        """Sliding windows that the layers named."""
         self._device: torch.device | None = None
 
     def _own(self, chosen: Sequence[int]) -> list[Block]:
@@ -118,6 +120,7 @@ class TreePass:
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
     ) -> torch.Tensor:
         self._store(key, value)
+        self.windows.add(how.window)
         sums = Sums(query, value.shape[-1])
         if how.window is not None and how.window < self.deepest:
             for block in self.blocks:

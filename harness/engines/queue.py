@@ -15,6 +15,7 @@ LINGER_S = 0.001
 """The queue is taken when nothing new has come for this long: requests that trickle in share a batch."""
 MAX_LINGER_S = 0.02
 CLOSED = "the engine was closed before this request was answered"
+LOST = "the engine did not answer this request"
 
 
 class Queued(NamedTuple):
@@ -123,8 +124,7 @@ class RequestQueue:
             except Exception as exc:  # noqa: BLE001  a thread that dies would leave every waiting task hanging
                 _fail(self._taken, f"{type(exc).__name__}: {exc}")
             self._worked = (self.busy_s, None)
-            if self.closed:
-                _fail(self._taken, CLOSED)
+            _fail(self._taken, CLOSED if self.closed else LOST)
         _fail(self._waiting, CLOSED)
 
 

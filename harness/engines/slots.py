@@ -15,6 +15,12 @@ CAPACITIES = tuple(sorted({64 << i for i in range(20)} | {96 << i for i in range
 """Tokens that slots are made for: 64, 96, 128, 192, ... A row moves up a class when it has filled its slot."""
 FIRST_ROWS = 8
 
+
+def capacity_of(tokens: int) -> int:
+    """Size of the slot that holds so many tokens and one more."""
+    return next(capacity for capacity in CAPACITIES if capacity > tokens)
+
+
 T = TypeVar("T")
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values, layer after layer."""
@@ -58,18 +64,31 @@ class Pool(Generic[T]):
         rows = len(self) + more
         if rows <= had:
             return
-        rows = max(rows, had + had // 2, FIRST_ROWS)
-        self._layers = [
-            (self._room(rows, k, index, 0), self._room(rows, v, index, 1))
-            for index, (k, v) in enumerate(like)
-        ]
+        self._resize(max(rows, had + had // 4, FIRST_ROWS), like)
+
+    def shrink(self) -> None:
+        """Give back what is not used, where that is more than half."""
+        if not self.owners:
+            self._layers = []
+        elif self._layers and self._layers[0][0].shape[0] > max(2 * len(self), FIRST_ROWS):
+            self._resize(max(len(self), FIRST_ROWS), self.content(0))
+
+    def _resize(self, rows: int, like: Layers) -> None:
+        for index, (keys, values) in enumerate(like):
+            layer = (self._room(rows, keys, index, 0), self._room(rows, values, index, 1))
+            # layer by layer, so that the old and the new are there together for one of them alone
+            if index < len(self._layers):
+                self._layers[index] = layer
+            else:
+                self._layers.append(layer)
 
     def _room(self, rows: int, like: torch.Tensor, layer: int, which: int) -> torch.Tensor:
         # attention over a padded slot multiplies its filling by zero, and zero times garbage may be NaN
         room = like.new_zeros((rows, like.shape[0], self.capacity, like.shape[2]))
-        if self._layers:
+        if layer < len(self._layers):
             old = self._layers[layer][which]
-            room[: old.shape[0]] = old
+            kept = min(rows, len(self))
+            room[:kept] = old[:kept]
         return room
 
     def content(self, slot: int) -> Layers:
@@ -133,17 +152,21 @@ class Slots(Generic[T]):
             pool.reserve(count, like)
 
     def _pool_for(self, size: int) -> Pool[T]:
-        capacity = next(c for c in CAPACITIES if c > size)
+        capacity = capacity_of(size)
         return self._pools.setdefault(capacity, Pool(capacity))
 
     def make_room(self) -> None:
         """Move rows whose slot is full to a larger one."""
         for pool in self.pools:
-            for slot in reversed(range(len(pool))):
-                if pool.lengths[slot] == pool.capacity:
-                    content = pool.content(slot)
-                    self.add(pool.owners[slot], pool.starts[slot], [content], content)
-                    pool.remove(slot)
+            full = [slot for slot in reversed(range(len(pool))) if pool.lengths[slot] == pool.capacity]
+            if not full:
+                continue
+            self._pool_for(pool.capacity).reserve(len(full), pool.content(full[0]))
+            for slot in full:
+                content = pool.content(slot)
+                self.add(pool.owners[slot], pool.starts[slot], [content], content)
+                pool.remove(slot)
+            pool.shrink()
 
     def grow(self) -> None:
         """Every row has one token more."""
@@ -158,6 +181,7 @@ class Slots(Generic[T]):
                 if gone(pool.owners[slot]):
                     found.append(pool.owners[slot])
                     pool.remove(slot)
+            pool.shrink()
         return found
 
     def clear(self) -> None:

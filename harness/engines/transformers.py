@@ -14,7 +14,7 @@ import torch
 from harness.checkpoints import tokenizer_folder
 from harness.engines import generation, loading, scoring
 from harness.engines.adapters import Adapters
-from harness.engines.packed import PackedModel, Unfit, choose_cuda_kernel
+from harness.engines.packed import Failure, PackedModel, Unfit, choose_cuda_kernel
 from harness.engines.padded_work import PaddedWork
 from harness.engines.queue import Queued, RequestQueue
 from harness.engines.tree_generation import Limits
@@ -102,12 +102,23 @@ class TransformersEngine:
         folder = tokenizer_folder(checkpoint)
         if folder != self._tokenizer_folder:
             self.tokenizer, self._tokenizer_folder = loading.load_tokenizer(checkpoint), folder
+        try:
+            self._adopt()
+        except Failure as exc:
+            self._adapters.discard()
+            self._adopt()
+            raise BadCheckpoint(
+                f"adapter {checkpoint.adapter!r} does not compute on {checkpoint.base!r}: {loading.first_line(exc)}"
+            ) from exc
+        self._work = self._make_work()
+
+    def _adopt(self) -> None:
+        """Compute with the model as it is now, after adapters came or went."""
         if self.model is not self._adapters.model:  # loaded afresh
             self.model = self._adapters.model
             self._take_over()
         elif self._packed is not None:
             self._packed.adopt(self.model)  # an adapter may replace the output matrix
-        self._work = self._make_work()
 
     def _make_work(self) -> Work:
         eos = loading.end_tokens(self.model, self.tokenizer)
@@ -201,6 +212,12 @@ class TransformersEngine:
             notes.append(f"prompts that begin alike are computed one by one: {self._unfit}")
         else:
             facts["attention"] = f"tree {self._kernel}".strip()
+        left_out = loading.left_out(self.model)
+        if left_out:
+            notes.append(
+                f"{len(left_out)} weights of the checkpoint have no place in its architecture and were left out "
+                f"(first: {left_out[0]})"
+            )
         ignored = loading.ignored_settings(self.model)
         if ignored:
             notes.append(

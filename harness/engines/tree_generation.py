@@ -12,7 +12,7 @@ import torch
 from harness.engines.generation import Decoding, Row, advance, seen_tokens
 from harness.engines.packed import PackedModel
 from harness.engines.passes import Kept, TreePass
-from harness.engines.slots import DecodeStep, Slots
+from harness.engines.slots import DecodeStep, Slots, capacity_of
 from harness.engines.trie import Tree, build_tree
 
 MIN_SHARED = 32
@@ -62,8 +62,8 @@ class Seat:
 
     @property
     def cells(self) -> int:
-        """Tokens of its own that the cache may have to hold."""
-        return len(self.row.window.ids) - self.tail_start + self.row.window.max_tokens
+        """Tokens of its own that the cache may have to hold: the slot that its last token but one fits into."""
+        return capacity_of(len(self.row.window.ids) - self.tail_start + self.row.window.max_tokens - 1)
 
 
 @dataclass

@@ -95,7 +95,7 @@ def read_setup(checkpoint: Checkpoint, options: VllmOptions, device: str, tokeni
             generation = transformers.GenerationConfig.from_pretrained(checkpoint.base)
         else:
             generation = transformers.GenerationConfig.from_model_config(config)
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except loading.UNREADABLE as exc:
         raise BadCheckpoint(f"{checkpoint.base!r} does not load: {loading.first_line(exc)}") from exc
     cpu = device == "cpu"
     dtype = "float32" if cpu and options.dtype == "auto" else options.dtype

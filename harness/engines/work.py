@@ -94,13 +94,18 @@ class Work:
         return longest + generation.STOP_TAIL_TOKENS
 
     def finish(self, item: Queued, rows: list[Row]) -> None:
-        """Answer a request whose rows are all finished."""
+        """Answer a request whose rows are all finished; a text that cannot be decoded fails it alone."""
         if any(row.broken for row in rows):
             item.fail(EngineError(NOT_A_NUMBER))
             return
         rows.sort(key=lambda row: row.draw)
+        try:
+            outputs = tuple(generation.finish_output(self.decoding, row) for row in rows)
+        except Fault as exc:
+            item.fail(as_engine_error(exc))
+            return
         completion = Completion(
-            outputs=tuple(generation.finish_output(self.decoding, row) for row in rows),
+            outputs=outputs,
             prompt_tokens=len(rows[0].window.ids),
             cached_tokens=min(row.cached_tokens for row in rows),
             output_tokens=sum(len(row.ids) for row in rows),

@@ -68,3 +68,14 @@ def test_what_joins_a_batch_is_answered_or_fails_with_it() -> None:
         assert joined[4:6] == [0, 0]  # a scoring request would wait until the last generation is done
     finally:
         queue.close()
+
+
+def test_what_the_engine_forgets_fails() -> None:
+    queue = RequestQueue(lambda taken: taken[0].future.set_result(Completion()), lambda: None)
+    try:
+        kept, lost = queue.put([GenerateRequest((1,)), GenerateRequest((2,))], lambda request: None)
+        assert kept.future.result(10) == Completion()
+        with pytest.raises(EngineError, match="did not answer"):
+            lost.future.result(10)
+    finally:
+        queue.close()

@@ -373,3 +373,31 @@ def test_a_stop_string_is_found_wherever_tokens_part_it(engine):
             if row.finish:
                 break
         assert row.finish == "stop"
+
+
+def test_a_long_answer_with_stop_strings_is_decoded_a_few_times(engine):
+    """Not once for every token: an answer of a thousand tokens would hold up the engine for a fifth of a second."""
+    from harness.engines import generation
+    from harness.engines.batching import fit_prompt
+
+    class Counting:
+        def __init__(self, tokenizer) -> None:
+            self.tokenizer, self.calls = tokenizer, 0
+
+        def decode(self, *args, **kwargs) -> str:
+            self.calls += 1
+            return self.tokenizer.decode(*args, **kwargs)
+
+    decoding = replace(engine._work.decoding, tokenizer=Counting(engine.tokenizer))
+    stop = engine.tokenizer.convert_tokens_to_ids("<|end|>")
+    body = list(encode(engine, "abc " * 250))
+    for ids, stops, finish in (
+        ([*body, engine.tokenizer.eos_token_id], ("Question:",), "stop"),
+        ([*body, stop], ("<|end|>",), "stop"),
+    ):
+        request = GenerateRequest((5,), Sampling(max_tokens=2000, stop=stops))
+        (row,) = generation.make_rows(0, fit_prompt(request, 4096), request, 0.0, 8)
+        row.ids, row.times_s, row.finish = ids, [0.0] * len(ids), finish
+        decoding.tokenizer.calls = 0
+        assert generation.finish_output(decoding, row).text == "abc " * 250
+        assert decoding.tokenizer.calls <= 15

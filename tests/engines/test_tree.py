@@ -60,6 +60,8 @@ PADDED: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "eos_token_id": 0,
     },
+    # its window stands in its mask alone
+    "phimoe": {**SMALL, "sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
     "llama": {**SMALL, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}},
 }
 
@@ -213,6 +215,32 @@ def test_requests_that_come_in_later_join_those_in_flight(engine):
     assert [[o.token_ids for o in one.outputs] for one in together] == [
         [o.token_ids for o in outputs] for outputs in alone
     ]
+
+
+def test_slots_take_no_more_memory_than_the_limit(tiny_llama, monkeypatch):
+    """Rows that grow through all sizes, and leave one by one."""
+    from harness.engines.tree_generation import TreeGeneration
+
+    step, taken = TreeGeneration._step, []
+
+    def watched(work):
+        step(work)
+        pools = work.state.slots._pools.values()
+        taken.append(sum(keys.shape[0] * keys.shape[2] for pool in pools for keys, _ in pool._layers[:1]))
+
+    monkeypatch.setattr(TreeGeneration, "_step", watched)
+    small = TransformersEngine.load(checkpoint(tiny_llama), {"threads": 1, "batch_tokens": 20 * 256})
+    try:
+        asked = [
+            GenerateRequest((5 + i, 6, 7 + i), Sampling(max_tokens=100 + 4 * i, ignore_eos=True))
+            for i in range(38)
+        ]
+        for future in small.submit(asked):
+            future.result(120)
+    finally:
+        small.close()
+    assert 0.5 * 20 * 256 < max(taken) <= 1.25 * 20 * 256
+    assert taken[-1] < 0.5 * max(taken)
 
 
 def test_a_damaged_pass_fails_its_own_requests_alone(engine, monkeypatch):
