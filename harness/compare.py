@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from harness.errors import BadInput, NotComparable
 from harness.records import Json, RunRecord, Sample
+from harness.stats.intervals import wilson_interval
 from harness.stats.paired import PairedDifference, holm, paired_difference
 from harness.store import Store
 
@@ -32,6 +33,12 @@ class MetricDifference:
     """Samples that failed in either run."""
     p_holm: float | None = None
     """Adjusted for the number of tasks; headline metrics only."""
+    share_lost: float = 0.0
+    """Share of the pairs in which b's score is the worse one."""
+    share_won: float = 0.0
+    share_lost_ci95: tuple[float, float] | None = None
+    """Wilson."""
+    share_won_ci95: tuple[float, float] | None = None
 
     @property
     def better(self) -> str | None:
@@ -205,13 +212,21 @@ def _difference(
             second.append(y)
     if not first:
         return None
+    upward = record.metrics[task][metric].higher_is_better
+    down = sum(x > y for x, y in zip(first, second, strict=True)) / len(first)
+    up = sum(x < y for x, y in zip(first, second, strict=True)) / len(first)
+    lost, won = (down, up) if upward else (up, down)
     return MetricDifference(
         task,
         metric,
         record.headline_metrics.get(task) == metric,
-        record.metrics[task][metric].higher_is_better,
+        upward,
         paired_difference(first, second),
         left_out,
+        share_lost=lost,
+        share_won=won,
+        share_lost_ci95=wilson_interval(lost, len(first)),
+        share_won_ci95=wilson_interval(won, len(first)),
     )
 
 

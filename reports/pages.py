@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import BadInput, NotWritable, StoreError
+from harness.forgetting import steps
 from harness.front import names
 from harness.front.boards import Board, boards
 from harness.front.fronts import DEFAULT_QUERIES, QUERIES, Front, View, front, selections, views
@@ -23,6 +24,7 @@ from harness.store import Scan, Store
 from reports import text
 from reports.document import document
 from reports.figures import front_figure
+from reports.forgetting import tables
 from reports.samples import Card, cards, page_name, pages, sorted_out
 from reports.tables import (
     QUERY_LABELS,
@@ -76,7 +78,7 @@ def write_site(runs_dir: Path, out: Path) -> Path:
     _check_target(target, store.runs_dir)
     with _swapped(target) as folder:
         _write_assets(folder)
-        _write_index(folder, scan)
+        _write_index(folder, scan, store)
         for index in range(len(scan.runs)):
             _write_run(folder, store, scan.runs, index)
     return Path(out) / "index.html"
@@ -133,7 +135,7 @@ def _write_assets(folder: Path) -> None:
     (folder / MARKER).write_text("pareto-harness report\n", encoding="utf-8")
 
 
-def _write_index(folder: Path, scan: Scan) -> None:
+def _write_index(folder: Path, scan: Scan, store: Store) -> None:
     found = boards(scan.runs)
     sheets = [sheet for index, board in enumerate(found) for sheet in _sheets(board, index)]
     (folder / "fronts").mkdir()
@@ -154,6 +156,7 @@ def _write_index(folder: Path, scan: Scan) -> None:
         boards=[(board, leaderboard(board), speed(board)) for board in found],
         first=first and {"rows": _rows(first, first.shown), "answer": answer(first.fronts[first.shown])},
         beside=first.fronts[first.shown].beside if first else (),
+        losses=tables(steps(scan.runs, store)),
         menu=script_json(_menu(sheets)),
         query_labels=QUERY_LABELS,
         generated=generated,

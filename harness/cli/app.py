@@ -31,6 +31,7 @@ COMMANDS = (
     Command("train-then-eval", "train_then_eval", "Train a plan's stages, score them, write the report."),
     Command("report", "report", "Write the report of a runs folder."),
     Command("compare", "compare", "Compare two runs sample by sample."),
+    Command("forgetting", "forgetting", "Show what training lost, sample by sample."),
     Command("parity", "parity", "Hold engines against each other, sample by sample."),
     Command("next", "propose", "Propose the next training runs, as plan files."),
     Command("cache", "cache", "Show, prune or verify the answers that are kept for --cache."),

@@ -12,7 +12,7 @@ from harness.cli.options import Output, RunsFolder
 if TYPE_CHECKING:
     from harness.compare import Comparison, MetricDifference
 
-COLUMNS = ("task", "metric", "n", "A", "B", "B - A", "95% interval", "p", "test", "better")
+COLUMNS = ("task", "metric", "n", "A", "B", "lost", "won", "B - A", "95% interval", "p", "test", "better")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ def text_of(comparison: Comparison) -> str:
     if comparison.identical:
         lines.append("every score of every sample is the same")
     lines += ["", tables.align(COLUMNS, [row_of(row) for row in comparison.differences]), ""]
+    lines.append("lost, won: share of samples on which B's score is the worse, the better one")
     if any(row.p_holm is not None for row in comparison.differences):
         lines.append("p: two-sided; of headline metrics (*) adjusted for the number of tasks (Holm)")
     if comparison.energy_ratio is not None:
@@ -69,6 +70,8 @@ def row_of(row: MetricDifference) -> list[str]:
         str(paired.n) + (f" ({row.n_left_out} failed)" if row.n_left_out else ""),
         number(paired.value_a),
         number(paired.value_b),
+        number(row.share_lost),
+        number(row.share_won),
         f"{paired.difference:+.3f}",
         low_high,
         UNKNOWN if p is None else f"{p:.3g}",

@@ -101,6 +101,9 @@ def _yaml(value: Any) -> str:
 def text_of(result: WorkflowResult, plan: Plan, *, as_json: bool) -> str:
     """Scores, members of the front, and where the report is."""
     from harness.cli import tables
+    from harness.cli.forgetting import brief
+    from harness.forgetting import steps
+    from harness.store import Store
 
     if as_json:
         return tables.to_json(
@@ -108,12 +111,14 @@ def text_of(result: WorkflowResult, plan: Plan, *, as_json: bool) -> str:
                 "runs": [tables.run_object(run) for run in result.runs],
                 "checkpoints": result.checkpoints,
                 "front": result.front,
+                "forgetting": steps(result.runs, Store(plan.runs)),
                 "report": result.report,
             }
         )
     lines = [headline_table(result.runs)]
     lines += tables.notes(result.runs)
     lines += failures(result.runs, plan.runs)
+    lines += brief(steps(result.runs, Store(plan.runs)))
     lines.append(f"front: {front_text(result.front)}")
     if result.report is not None:
         lines.append(f"report: {result.report}")

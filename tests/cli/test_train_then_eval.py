@@ -65,7 +65,7 @@ def test_a_plan_without_stages_scores_the_base_and_reports(plugin, tiny_llama, t
     assert any(line.startswith("front: ") for line in rest)
     assert (tmp_path / "report" / "index.html").is_file()
     again = harness("train-then-eval", "plan.yaml", "--json", cwd=tmp_path)
-    assert set(json.loads(again.stdout)) == {"runs", "checkpoints", "front", "report"}
+    assert set(json.loads(again.stdout)) == {"runs", "checkpoints", "front", "forgetting", "report"}
 
 
 def summary(rate, basis="estimated: cpu cpu_load"):
