@@ -19,7 +19,7 @@ from harness.errors import BadInput, EngineError
 from harness.protocols import Tokenizer
 from harness.records import Completion, GenerateRequest, Json, Output, Sampling
 
-OPTIONAL = ("stream_options", "return_token_ids", "seed", "ignore_eos")
+OPTIONAL = ("stream_options", "return_token_ids", "seed")
 """Fields that an answer can do without: a server that refuses one is asked without it from then on."""
 TOO_LONG = re.compile(
     r"context length|context window|max_model_len|too long|maximum.{0,30}tokens|longer than", re.I
@@ -193,7 +193,11 @@ class Generator:
         self, target: Target, prompt: Prompt, sampling: Sampling, parts: Sequence[Part], queued_s: float
     ) -> Completion:
         self._check_tokens(prompt, parts)
-        outputs = [output for part in parts for output in _outputs(target, part, sampling, queued_s)]
+        outputs = [
+            self._without_key(output)
+            for part in parts
+            for output in _outputs(target, part, sampling, queued_s)
+        ]
         if len(outputs) < sampling.n:
             outputs *= sampling.n
         counted = [part.usage.output for part in parts]
@@ -212,6 +216,11 @@ class Generator:
             first_token_s=min(first, default=None),
             done_s=parts[-1].done_s,
         )
+
+    def _without_key(self, output: Output) -> Output:
+        """A server may repeat the key piece by piece."""
+        text = self._client.key.hide(output.text)
+        return output if text == output.text else replace(output, text=text, token_ids=())
 
     def _check_tokens(self, prompt: Prompt, parts: Sequence[Part]) -> None:
         """Raises: EngineError: the server counts the prompt's tokens otherwise than the tokenizer here."""
