@@ -25,11 +25,12 @@ from harness.journal import Key
 from harness.judging.choice import foreign_name, judge_engine, resolve_judge
 from harness.judging.model import JudgeModel
 from harness.plan import EngineSpec, EvalPlan
-from harness.protocols import Engine, Progress, Strategy, Task, TaskContext, TaskRef
+from harness.protocols import Engine, Progress, Strategy, Task, TaskContext
 from harness.records import Checkpoint, Json
 from harness.store import Store
-from harness.suitefile import NATIVE, adhoc_suite, load_suite
+from harness.suitefile import adhoc_suite, load_suite
 from harness.suitespec import SuiteSpec, TaskSpec
+from harness.taskfiles import check_known, code_of, load_task
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,8 @@ def resolve_suites(plan: EvalPlan) -> list[SuiteSpec]:
         suites.append(adhoc_suite(plan.tasks))
     for suite in suites:
         for task in suite.tasks:
-            name = loader_name(task.ref)
-            if name not in registry.names("task"):
-                kind = "task" if task.ref.provider == NATIVE else "task provider"
-                raise UnknownName.of(kind, name, registry.names("task"))
+            check_known(task.ref)
     return suites
-
-
-def loader_name(ref: TaskRef) -> str:
-    """Plug-in that loads a task: its provider, or itself where it is native."""
-    return ref.name if ref.provider == NATIVE else ref.provider
 
 
 class Binder:
@@ -212,7 +205,7 @@ class Binder:
             },
             judge=None if self.judge is None else self.judge.of(checkpoint),
         )
-        task: Task = registry.load("task", loader_name(spec.ref))(spec.ref, context)
+        task = load_task(spec.ref, context)
         if not task.sample_ids:
             raise BadInput(f"task {spec.label!r} has no samples: its split is empty")
         if measures_speed([task]):
@@ -230,7 +223,10 @@ class Binder:
             "suite": spec.name,
             "suite_version": spec.version,
             "profile": spec.profile,
-            "tasks": {label: [task.version, task.fingerprint] for label, task in tasks.items()},
+            "tasks": {
+                t.label: [tasks[t.label].version, tasks[t.label].fingerprint, *code_of(t.ref)]
+                for t in spec.tasks
+            },
             "headline": [[t.label, t.metric, t.weight if t.headline else 0] for t in spec.tasks],
             "strategy": self.strategy.identity(),
             "engine": engine_identity(engine),

@@ -210,6 +210,11 @@ class RequestTask(FedTask, ABC):
         for piece in pieces(asked, lambda pair: len(pair[1].prompt) * len(pair[1].requests)):
             yield [Question(item.id, ask.requests, partial(self._sample, item, ask)) for item, ask in piece]
 
+    def preview(self, sample_id: str) -> Sample:
+        """A sample as it would be asked, unanswered."""
+        item = self._items[sample_id]
+        return Sample(self.name, item.id, self.requests(item).prompt, target=item.target)
+
     def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
         return self.context.strategy.submit(self.engine, requests)
 

@@ -34,6 +34,7 @@ COMMANDS = (
     Command("forgetting", "forgetting", "Show what training lost, sample by sample."),
     Command("parity", "parity", "Hold engines against each other, sample by sample."),
     Command("next", "propose", "Propose the next training runs, as plan files."),
+    Command("suite", "suite", "Check a suite file: prompts, requests, time."),
     Command("cache", "cache", "Show, prune or verify the answers that are kept for --cache."),
     Command("list", "listing", "List what is installed, and who brings it."),
     Command("doctor", "doctor", "Check what this machine offers."),

@@ -36,7 +36,7 @@ class Options(Output, Settings, Cache, Machine):
     tasks: list[str] | None = option(
         "--tasks",
         "-t",
-        help="Tasks, comma separated: lm_eval:NAME, inspect:NAME or a native NAME",
+        help="Tasks, comma separated: lm_eval:NAME, inspect:NAME, a native NAME or path/to/file.py:CLASS",
         metavar="TASK,...",
     )
     limit: int | None = option("--limit", help="First samples of every task", plan="limit")

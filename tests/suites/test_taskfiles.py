@@ -1,0 +1,88 @@
+"""Tasks in a Python file that the user names: --tasks path/to/file.py:Class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BadInput, UnknownName
+from harness.suitefile import adhoc_suite, load_suite
+from harness.taskfiles import check_known, code_of, load_task
+from tests.suites.conftest import run_whole
+
+DOCS = Path(__file__).parents[2] / "docs" / "own-suites.md"
+
+
+def fenced(language: str, holding: str) -> str:
+    """The block of the documentation that holds a text."""
+    blocks = DOCS.read_text("utf-8").split(f"```{language}\n")[1:]
+    return next(block.split("```")[0] for block in blocks if holding in block)
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mytask.py"
+    path.write_text(fenced("python", "RequestTask"), "utf-8")
+    return path
+
+
+def test_the_documented_task_has_under_25_lines_and_runs(task_file: Path, context) -> None:
+    assert len(task_file.read_text("utf-8").splitlines()) < 25
+    (spec,) = adhoc_suite([f"{task_file}:Sums"]).tasks
+    check_known(spec.ref)
+    task = load_task(spec.ref, context(None, limit=3))
+    samples = run_whole(task)
+    assert [sample.sample_id for sample in samples] == ["0", "1", "2"]
+    assert samples[1].target == "18"
+    assert task.aggregate(samples)["accuracy"].n == 3
+
+
+def test_the_documented_suite_has_under_15_lines_and_loads(tmp_path: Path) -> None:
+    text = fenced("yaml", "capitals.jsonl")
+    assert len(text.splitlines()) < 15
+    (tmp_path / "my.yaml").write_text(text, "utf-8")
+    (spec,) = load_suite(str(tmp_path / "my.yaml")).tasks
+    assert spec.ref.options["data"] == str(tmp_path / "capitals.jsonl")
+
+
+def test_a_suite_file_names_a_task_beside_itself(task_file: Path) -> None:
+    suite = task_file.with_name("my.yaml")
+    suite.write_text("name: mine\ntasks:\n  sums: {task: './mytask.py:Sums', metric: accuracy}\n", "utf-8")
+    (spec,) = load_suite(str(suite)).tasks
+    assert (spec.ref.provider, spec.ref.name, spec.ref.label) == (str(task_file), "Sums", "sums")
+
+
+def test_other_code_is_another_run(task_file: Path) -> None:
+    (spec,) = adhoc_suite([f"{task_file}:Sums"]).tasks
+    before = code_of(spec.ref)
+    task_file.write_text(task_file.read_text("utf-8") + "\n# changed\n", "utf-8")
+    assert before != code_of(spec.ref)
+    assert code_of(adhoc_suite(["latency"]).tasks[0].ref) == []
+
+
+MISTAKES = [
+    ("class Sums:\n    pass\n", "Sumz", UnknownName, "no task in mytask.py 'Sumz'; did you mean Sums"),
+    ("import nothing_of_that_name\n", "Sums", BadInput, r"mytask\.py:1: ModuleNotFoundError"),
+    ("def broken(:\n", "Sums", BadInput, r"mytask\.py:1: SyntaxError"),
+    ("def make(ref, context):\n    return 3 / 0\n", "make", BadInput, r"mytask\.py:2: ZeroDivisionError"),
+    ("class Sums:\n    sample_ids = ()\n    def __init__(self, *a): ...\n", "Sums", BadInput, "is no task"),
+    ("from harness.tasks import RequestTask\nclass Sums(RequestTask):\n    pass\n", "Sums", BadInput, "abstract"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_file_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, context, mistake: tuple) -> None:
+    code, name, error, message = mistake
+    path = tmp_path / "mytask.py"
+    path.write_text(code, "utf-8")
+    (spec,) = adhoc_suite([f"{path}:{name}"]).tasks
+    with pytest.raises(error, match=message):
+        load_task(spec.ref, context(None))
+
+
+@pytest.mark.parametrize("named", ["./nothing.py:Sums", "nothing.py"])
+def test_a_file_that_is_not_there_or_has_no_class_is_refused_early(named: str) -> None:
+    (spec,) = adhoc_suite([named]).tasks
+    with pytest.raises(BadInput, match=r"write --tasks path/to/file\.py:Class"):
+        check_known(spec.ref)
