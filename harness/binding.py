@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import registry
 from harness.adapters import adapter_specs
 from harness.answers.cache import Answers
-from harness.answers.keys import model_identity
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
 from harness.endpoints import is_endpoint
-from harness.engines.choice import ENDPOINT, TRANSFORMERS, answer_settings, check_engines, engine_of
+from harness.engines.choice import answer_settings, check_engines, engine_of
 from harness.engines.lazy import LazyEngine, SharedEngine
+from harness.engines.opening import answers_of, engine_identity, loader
 from harness.errors import BadCheckpoint, BadInput, UnknownName
 from harness.folders import has_chat_template
 from harness.hashing import hash_json, slug
 from harness.journal import Key
-from harness.judging.choice import foreign_name, judge_engine, resolve_judge
-from harness.judging.model import JudgeModel
-from harness.plan import EngineSpec, EvalPlan
-from harness.protocols import Engine, Progress, Strategy, Task, TaskContext
+from harness.judging.choice import foreign_name
+from harness.judging.opening import open_judge
+from harness.plan import EvalPlan
+from harness.protocols import Progress, Strategy, Task, TaskContext
 from harness.records import Checkpoint, Json
 from harness.store import Store
 from harness.suitefile import adhoc_suite, load_suite
@@ -85,7 +84,7 @@ class Binder:
         self.data = Datasets(plan.data_dir)
         self.store = Store(plan.runs)
         self.checkpoints = resolve_all(plan)
-        self.judge = self._judge_model()
+        self.judge = open_judge(plan, progress)
         self._checked: dict[int, Bound] = {}
 
     def check(self) -> None:
@@ -117,59 +116,13 @@ class Binder:
     def shared_engine(self, checkpoint: Checkpoint | None = None) -> SharedEngine:
         """The engine for a checkpoint and all that share its base; None: for the plan's first."""
         spec = engine_of(self.plan, checkpoint or self.checkpoints[0])
-        return SharedEngine(spec.name, self._loader(spec), self._open_answers)
-
-    def _loader(self, spec: EngineSpec) -> Callable[[Checkpoint], Engine]:
-        given = {
-            "dtype": spec.dtype,
-            "device": spec.device,
-            "threads": spec.threads,
-            "batch_tokens": spec.batch_tokens,
-        }
-        options = {name: value for name, value in given.items() if value not in (None, "auto")} | spec.options
-
-        def load(checkpoint: Checkpoint) -> Engine:
-            self.progress.say(f"loading {checkpoint.base}")
-            engine: type[Engine] = registry.load(
-                "engine", spec.name
-            )  # imports torch: not before it is needed
-            return engine.load(checkpoint, options)
-
-        return load
+        return SharedEngine(spec.name, loader(spec, self.progress), self._open_answers)
 
     def _open_answers(self, checkpoint: Checkpoint) -> Answers | None:
-        reads = self.plan.cache == "read"
-        return self._answers_of(engine_of(self.plan, checkpoint), checkpoint, reads=reads)
-
-    def _answers_of(self, engine: EngineSpec, checkpoint: Checkpoint, *, reads: bool) -> Answers | None:
-        spec = answer_settings(engine)
         if self.plan.cache == "off":
             return None
-        origin = registry.origin("engine", spec.name)
-        device = "elsewhere" if spec.name == ENDPOINT else device_kind(spec.device)
-        identity = model_identity(checkpoint, spec, origin, device)
-        return Answers(self.plan.runs, checkpoint, identity, reads=reads)
-
-    def _judge_model(self) -> JudgeModel | None:
-        """The judge on its engine; None: none is named, or one of another library's. Loads nothing."""
-        judge = resolve_judge(self.plan)
-        if judge is None:
-            return None
-        spec = judge_engine(self.plan, judge)
-        identity = {
-            "fingerprint": judge.fingerprint,
-            "engine": engine_identity(answer_settings(spec)),
-            "sampling": "greedy",
-        }
-        apart = spec.name == ENDPOINT or (spec.name == TRANSFORMERS and device_kind(spec.device) == "cpu")
-        # a verdict once paid for is read back, also where the model's own answers are to be weighed anew
-        return JudgeModel(
-            judge,
-            self._loader(spec),
-            lambda checkpoint: self._answers_of(spec, checkpoint, reads=True),
-            identity,
-            alone=not apart,
-        )
+        engine = engine_of(self.plan, checkpoint)
+        return answers_of(self.plan.runs, engine, checkpoint, reads=self.plan.cache == "read")
 
     def bind(self, checkpoint: Checkpoint, spec: SuiteSpec, shared: SharedEngine) -> Bound:
         """Load a suite's tasks for a checkpoint; reads data, loads no model. What check() bound is not bound again."""
@@ -244,25 +197,6 @@ class Binder:
 def measures_speed(tasks: Iterable[Task]) -> bool:
     """Whether any of the tasks depends on how fast the engine is set to run."""
     return any(getattr(task, "measures_speed", False) for task in tasks)
-
-
-def engine_identity(engine: EngineSpec) -> list[Json]:
-    """What of the engine a run depends on."""
-    if engine.name == ENDPOINT:
-        return [engine.name, engine.options]
-    found = [engine.name, engine.dtype, device_kind(engine.device)]
-    return [*found, engine.options] if engine.options else found  # some cut prompts or change numbers
-
-
-def device_kind(name: str) -> str:
-    """cpu or cuda: decides the number type that 'auto' gives. Imports torch only where there may be a GPU."""
-    if name != "auto":
-        return name.partition(":")[0]
-    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_headline_metrics(spec: SuiteSpec, metrics: Mapping[str, Collection[str]]) -> None:

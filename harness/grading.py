@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
@@ -67,10 +67,14 @@ class Grading:
         """Grade the samples of every task."""
         for name, samples in tasks.items():
             self._enter("here")
-            for sample in bound.tasks[name].grade(samples):
-                if self._window is not None:
-                    self._window.count(1, 0)
-                yield sample
+            yield from self.weighed(bound.tasks[name].grade(samples))
+
+    def weighed(self, graded: Iterable[Sample]) -> Iterator[Sample]:
+        """Samples as they are graded, each a query of the window that is open then, if one is."""
+        for sample in graded:
+            if self._window is not None:
+                self._window.count(1, 0)
+            yield sample
 
     def _enter(self, where: Where) -> None:
         if self._where != where:

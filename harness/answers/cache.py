@@ -46,6 +46,8 @@ class Outline(NamedTuple):
     max_length: int
     own_tokenizer: bool
     """Its tokenizer is the one in the checkpoint's folder."""
+    text_chat: bool | None = None
+    """A server that is asked in texts: whether it takes chats. None: it is asked in tokens, or it is not known."""
 
 
 class Answers:
@@ -91,11 +93,12 @@ class Answers:
 
     def outline(self) -> Outline | None:
         """What tasks need to know of the engine without loading it; None where the cache cannot tell."""
-        found = {(about.get("max_length"), about.get("own_tokenizer")) for about in self._index.abouts}
+        told = ("max_length", "own_tokenizer", "text_chat")
+        found = {tuple(about.get(name) for name in told) for about in self._index.abouts}
         if not self.reads or len(found) != 1:
             return None
-        length, own = found.pop()
-        return Outline(length, bool(own)) if isinstance(length, int) else None
+        length, own, chat = found.pop()
+        return Outline(length, bool(own), chat) if isinstance(length, int) else None
 
     def made_by(self) -> list[Json]:
         """What the engines that computed the answers said of themselves."""
@@ -190,6 +193,9 @@ class Answers:
             **{name: facts[name] for name in TOLD if name in facts},
             "max_length": engine.max_length,
             "own_tokenizer": own,
+            "text_chat": bool(engine.tokenizer.chat_template)
+            if getattr(engine.tokenizer, "is_text", False)
+            else None,
         }
 
     # Facts

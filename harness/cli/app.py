@@ -32,6 +32,7 @@ COMMANDS = (
     Command("report", "report", "Write the report of a runs folder."),
     Command("compare", "compare", "Compare two runs sample by sample."),
     Command("forgetting", "forgetting", "Show what training lost, sample by sample."),
+    Command("judge", "judge", "Let a judge compare two runs, grade one, or be held against labels."),
     Command("parity", "parity", "Hold engines against each other, sample by sample."),
     Command("next", "propose", "Propose the next training runs, as plan files."),
     Command("suite", "suite", "Check a suite file: prompts, requests, time."),

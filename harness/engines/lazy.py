@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from harness.answers.cache import Answers, Outline
+from harness.engines.endpoint_texts import TextTokenizer
 from harness.protocols import Engine, EngineStats, Tokenizer
 from harness.records import Checkpoint, Completion, Json, Request
 
@@ -57,6 +58,8 @@ class LazyEngine:
         outline = self._outline
         if outline is not None and outline.own_tokenizer:
             return self._shared.tokenizer(self._checkpoint)
+        if outline is not None and outline.text_chat is not None:
+            return TextTokenizer(self._checkpoint.spec, chat=outline.text_chat)
         return self.loaded.tokenizer
 
     @property

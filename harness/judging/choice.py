@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -15,7 +15,7 @@ from harness.endpoints import is_endpoint, parse
 from harness.engines.choice import ENDPOINT, OF_WEIGHTS
 from harness.engines.endpoint_options import EndpointOptions, find_key, read_options
 from harness.errors import BadCheckpoint, BadPlan
-from harness.plan import EngineSpec, EvalPlan
+from harness.plan import EngineSpec
 from harness.records import Checkpoint
 from harness.yamlfile import problem
 
@@ -23,6 +23,36 @@ PREFIX = re.compile(r"^([a-z_]+):(?!//)(.+)$")
 SLASHED = re.compile(r"^[\w.-]+/[^@]+$")
 """A hub id without a revision; also the form of inspect's PROVIDER/MODEL."""
 OF_THE_ENGINE = ("dtype", "device", "threads", "batch_tokens")
+
+
+class NamesJudge(Protocol):
+    """The part of a plan that says who judges, and where what it says is kept."""
+
+    @property
+    def judge(self) -> str | None: ...
+
+    @property
+    def judge_options(self) -> Mapping[str, Any]: ...
+
+    @property
+    def engine(self) -> EngineSpec: ...
+
+    @property
+    def checkpoints(self) -> Sequence[str]:
+        """The models that are judged."""
+        ...
+
+    @property
+    def runs(self) -> Path: ...
+
+    @property
+    def cache(self) -> str: ...
+
+    @property
+    def allow_pickle(self) -> bool: ...
+
+    @property
+    def trust_remote_code(self) -> bool: ...
 
 
 def foreign_name(spec: str) -> str | None:
@@ -39,7 +69,7 @@ def foreign_name(spec: str) -> str | None:
     return spec if any(registry.load("judge", name)(spec) for name in registry.names("judge")) else None
 
 
-def resolve_judge(plan: EvalPlan) -> Checkpoint | None:
+def resolve_judge(plan: NamesJudge) -> Checkpoint | None:
     """The checkpoint that judges; None: no judge is named, or one that another library knows.
 
     Raises: BadCheckpoint, UnsafeCheckpoint, BadPlan, BadInput: it cannot be used.
@@ -62,7 +92,7 @@ def resolve_judge(plan: EvalPlan) -> Checkpoint | None:
     return found
 
 
-def judge_engine(plan: EvalPlan, judge: Checkpoint) -> EngineSpec:
+def judge_engine(plan: NamesJudge, judge: Checkpoint) -> EngineSpec:
     """The engine that answers for the judge: the plan's for weights, the endpoint engine for a server.
 
     judge_options go over it: engine, dtype, device, threads, batch_tokens, and the engine's own. Options of an
@@ -94,11 +124,11 @@ def judge_engine(plan: EvalPlan, judge: Checkpoint) -> EngineSpec:
     return _validated({**base.model_dump(), **settings, "options": {**own, **given}})
 
 
-def _mixed(plan: EvalPlan) -> bool:
+def _mixed(plan: NamesJudge) -> bool:
     return any(map(is_endpoint, plan.checkpoints))
 
 
-def _of_same_server(plan: EvalPlan, judge: Checkpoint) -> dict[str, Any]:
+def _of_same_server(plan: NamesJudge, judge: Checkpoint) -> dict[str, Any]:
     servers = [parse(spec).url for spec in plan.checkpoints if is_endpoint(spec)]
     if judge.base not in servers:
         return {}

@@ -70,9 +70,9 @@ class JudgeModel:
         with self.around_load():
             return self._load(checkpoint)
 
-    def of(self, judged: Checkpoint) -> EngineJudge:
-        """The judge of one checkpoint's answers."""
-        return EngineJudge(self, judged)
+    def of(self, *judged: Checkpoint) -> EngineJudge:
+        """The judge of these checkpoints' answers."""
+        return EngineJudge(self, *judged)
 
     def identity(self) -> Mapping[str, Json]:
         return self._identity
@@ -208,11 +208,11 @@ class JudgeModel:
 
 
 class EngineJudge:
-    """Implements harness.protocols.Judge for the answers of one checkpoint."""
+    """Implements harness.protocols.Judge for the answers of one checkpoint, or of several that are compared."""
 
-    def __init__(self, model: JudgeModel, judged: Checkpoint) -> None:
+    def __init__(self, model: JudgeModel, *judged: Checkpoint) -> None:
         self.name = model.checkpoint.name
-        self.judges_itself = model.checkpoint.fingerprint == judged.fingerprint
+        self.judges_itself = model.checkpoint.fingerprint in {one.fingerprint for one in judged}
         self.model = model
 
     @property
