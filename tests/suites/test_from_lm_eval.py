@@ -200,7 +200,10 @@ def test_lists_of_checks_are_summed_over_instructions(mirror):
     for name in ("inst_level_strict_acc", "inst_level_loose_acc"):
         checks = [(float(flag), s.sample_id) for s in samples for flag in s.scores[name].detail["item"]]
         expected = summarise(
-            [flag for flag, _ in checks], n_failed=0, higher_is_better=True, clusters=[prompt for _, prompt in checks]
+            [flag for flag, _ in checks],
+            n_failed=0,
+            higher_is_better=True,
+            clusters=[prompt for _, prompt in checks],
         )
         assert metrics[name] == replace(expected, value=metrics[name].value)
         assert metrics[name].value == pytest.approx(expected.value)

@@ -235,8 +235,11 @@ def test_metrics_and_errors_are_those_of_lm_eval(name, reference, ours):
     for key, metric in mine.items():
         own_name, _, filter_name = key.partition(",")
         stderr = theirs[f"{own_name}_stderr,{filter_name or 'none'}"]
-        assert metric.stderr == (None if stderr == "N/A" else pytest.approx(stderr, rel=1e-4, abs=1e-9))
-        assert metric.n == LIMIT
+        if stderr != "N/A":
+            assert metric.stderr == pytest.approx(stderr, rel=1e-4, abs=1e-9)
+        elif metric.stderr is not None:  # shares of IFEval's checks: lm-eval has no error for them
+            assert metric.interval.startswith(("cluster", "wilson"))
+        assert metric.n >= LIMIT if own_name.startswith("inst_level") else metric.n == LIMIT
         assert metric.n_failed == 0
 
 
