@@ -13,12 +13,14 @@ tokens (the default of the completion models of the paper; its chat models had n
 the answer ends at the line's end, since a base model would go on with questions of its own.
 
 Chance level 0.5, which saying always "Yes" reaches as well: `accuracy_on_right` and `accuracy_on_hallucinated`
-tell the difference, `no_judgement` is the share of answers without one.
+tell the difference, `no_judgement` is the share of answers without one. `extractors_disagree` is the share of answers
+that a laxer reading understands otherwise: the first "yes" or "no" as a word, in any case.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -35,6 +37,7 @@ SYSTEM = (
 )
 """The official system message, its spelling included."""
 KINDS = {"Yes": "hallucinated", "No": "right"}
+WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 
 def judgement(answer: str) -> str | None:
@@ -42,6 +45,12 @@ def judgement(answer: str) -> str | None:
     text = answer.replace(".", "")
     found = [word for word in ("Yes", "No") if word in text]
     return found[0] if len(found) == 1 else None
+
+
+def first_word(answer: str) -> str | None:
+    """The first yes or no of an answer, as a word and in any case: "Yes", "No", or None."""
+    found = WORD.search(answer)
+    return found[1].capitalize() if found else None
 
 
 class HaluEvalQA(RequestTask):
@@ -52,6 +61,7 @@ class HaluEvalQA(RequestTask):
         "accuracy_on_right": MetricSpec(),
         "accuracy_on_hallucinated": MetricSpec(),
         "no_judgement": MetricSpec(higher_is_better=False),
+        "extractors_disagree": MetricSpec(higher_is_better=False),
     }
     defaults: ClassVar[Sampling] = Sampling(max_tokens=16)
 
@@ -89,12 +99,15 @@ class HaluEvalQA(RequestTask):
             return self.ask(f"{SYSTEM}\n\n{question}")
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        found = [judgement(output.text) for output in completions[0].outputs]
+        texts = [output.text for output in completions[0].outputs]
+        found = [judgement(text) for text in texts]
+        differ = sum(word != first_word(text) for word, text in zip(found, texts, strict=True))
         right = Score(sum(word == item.target for word in found) / len(found), detail=found)
         return {
             "accuracy": right,
             f"accuracy_on_{item.metadata['kind']}": right,
             "no_judgement": Score(found.count(None) / len(found)),
+            "extractors_disagree": Score(differ / len(found)),
         }
 
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.errors import BadInput
 from harness.records import Metric
 from harness.stats.auroc import auroc
-from harness.stats.intervals import Estimate, mean, wilson_interval
+from harness.stats.intervals import Estimate, wilson_interval
+from harness.stats.resampling import bootstrap_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,9 +71,25 @@ def calibration(
         )
     return {
         "ece": error,
-        "brier": mean(squares, n_failed=n_failed, higher_is_better=False),
+        "brier": _brier(squares, n_failed, seed),
         "auroc": auroc(confidence, [right == 1 for right in correct], n_failed=n_failed),
     }
+
+
+def _brier(squares: Sequence[float], n_failed: int, seed: int) -> Metric:
+    """Mean of the squared differences; the bootstrap's interval cannot leave [0, 1]."""
+    if not squares:
+        return Metric(None, 0, n_failed, higher_is_better=False)
+    found = bootstrap_rows(squares, lambda rows: float(rows.mean()), seed=seed)
+    return Metric(
+        found.value,
+        len(squares),
+        n_failed,
+        higher_is_better=False,
+        stderr=found.stderr,
+        ci95=found.ci95,
+        interval=found.interval,
+    )
 
 
 def ece(confidence: Sequence[float], correct: Sequence[float], bins: int = BINS) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 from harness import registry
 from harness.records import Completion, Output, Sample, Score
-from suites.halueval import judgement
+from suites.halueval import first_word, judgement
 from tests.suites.conftest import ref, run_whole
 
 
@@ -31,6 +31,21 @@ from tests.suites.conftest import ref, run_whole
 )
 def test_judgements_as_in_the_official_script(answer, expected):
     assert judgement(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("yes", "Yes"),
+        ("NO.", "No"),
+        ("Nothing, yes", "Yes"),
+        ("Not sure", None),
+        ("", None),
+        ("No; yes", "No"),
+    ],
+)
+def test_a_laxer_reading_takes_the_first_word(answer, expected):
+    assert first_word(answer) == expected
 
 
 def load(context, mirror, **fields):
@@ -98,8 +113,9 @@ def test_metrics_by_hand(mirror, context):
         "accuracy_on_right": 0.5,
         "accuracy_on_hallucinated": 0.6667,
         "no_judgement": 0.2,
+        "extractors_disagree": 0.0,
     }
-    assert [m.n_failed for m in metrics.values()] == [1, 1, 0, 1]
+    assert [m.n_failed for m in metrics.values()] == [1, 1, 0, 1, 1]
     assert metrics["accuracy"].chance == 0.5
     assert samples[4].scores["accuracy"] == Score(0.0, detail=[None])
 
