@@ -25,6 +25,7 @@ from reports import text
 from reports.document import document
 from reports.figures import front_figure
 from reports.forgetting import tables
+from reports.reliability import diagrams
 from reports.samples import Card, cards, page_name, pages, sorted_out
 from reports.tables import (
     QUERY_LABELS,
@@ -224,7 +225,8 @@ def _write_run(folder: Path, store: Store, runs: Sequence[RunRecord], index: int
     links = [(kind, len(mine), page_name(kind, 1)) for kind, mine in kinds.items()]
     common = {"root": "../../", "run": run, "links": links, "trouble": trouble}
     before, after = (runs[i] if 0 <= i < len(runs) else None for i in (index - 1, index + 1))
-    _render(home / "index.html", "run.html.j2", before=before, after=after, **common)
+    drawn = diagrams(run)
+    _render(home / "index.html", "run.html.j2", before=before, after=after, reliability=drawn, **common)
     for kind, mine in kinds.items():
         for page in pages(kind, mine):
             _render(home / page_name(kind, page.number), "samples.html.j2", page=page, **common)
