@@ -88,10 +88,10 @@ class Datasets:
 
         Args:
             config: None where the dataset has one only, or one called default.
-            columns: names that must be among the data's columns.
+            columns: names that must be among the data's columns, with a value in every row.
         Raises:
             DatasetUnavailable: it cannot be reached. UnknownName: no such config or split.
-            BadColumns: a wanted column is not there. BadInput: unreadable, or empty.
+            BadColumns: a wanted column is not there, or a row has no value in it. BadInput: unreadable, or empty.
         """
         rows = self._read(dataset, config, split)
         where = (
@@ -106,6 +106,10 @@ class Datasets:
                 f"{where} has no column {missing[0]!r}; it has: {', '.join(rows[0])} "
                 "(map them with columns: {wanted: existing})"
             )
+        for name in columns:
+            lacking = next((index for index, row in enumerate(rows) if row.get(name) is None), None)
+            if lacking is not None:
+                raise BadColumns(f"row {lacking} of {where} has no {name!r}; fill it in or take the row out")
         return rows
 
     def _read(self, dataset: str, config: str | None, split: str) -> Sequence[Row]:

@@ -258,3 +258,11 @@ def test_a_column_that_is_null_in_one_split_and_text_in_another_is_read(mirror: 
     data = Datasets(mirror)
     assert {row["answer"] for row in data.rows("juletxara/mgsm", "en", "test")} == {None}
     assert all(isinstance(row["answer"], str) for row in data.rows("juletxara/mgsm", "en", "train"))
+
+
+def test_a_row_without_a_wanted_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "a", "n": 0}\n{"q": "b", "n": 0}\n{"n": 1}\n', encoding="utf-8")
+    assert len(Datasets().rows(str(path), None, "train", columns=["n"])) == 3
+    with pytest.raises(BadColumns, match=r"row 2 of .*rows\.jsonl has no 'q'"):
+        Datasets().rows(str(path), None, "train", columns=["q"])
