@@ -7,6 +7,7 @@ and reading those back needs neither lm-eval nor datasets to be imported.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import importlib.metadata
 import importlib.util
 import json
@@ -65,11 +66,16 @@ def names() -> list[str]:
 
 
 def find(name: str) -> IndexEntry:
-    """Look a name up.
+    """Look a name up; 'mgsm_direct_*', or several such patterns joined by |, stands like a tag for the tasks it fits.
 
     Raises: UnknownName: lm-eval has no such task, group or tag; the nearest names are in the message.
     """
     entries = index()
+    if any(sign in name for sign in "*?[|"):
+        fitting = [one for pattern in name.split("|") for one in fnmatch.filter(entries, pattern)]
+        tasks = tuple(one for one in dict.fromkeys(fitting) if entries[one].kind.endswith("TASK"))
+        if tasks:
+            return IndexEntry("TAG", None, tasks)
     if name not in entries:
         raise unknown(name, entries)
     return entries[name]

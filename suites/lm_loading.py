@@ -89,11 +89,12 @@ def load_tasks(name: str, data: DataSource, num_fewshot: int | None, *, allow_un
 
     Raises: UnknownName, DatasetUnavailable, BadInput (a missing package, a task that runs code or wants images).
     """
-    lm_index.find(name)
+    named = lm_index.find(name)
     registry = _registry()
+    entry = registry.get(name) or Entry(name, Kind[named.kind], yaml_path=None, tags=set(named.tags))
     factory = HarnessFactory(data, num_fewshot, allow_unsafe=allow_unsafe)
     with quiet(), seeded():
-        built = factory.build(registry[name], overrides=None, registry=registry)
+        built = factory.build(entry, overrides=None, registry=registry)
     tops: list[LmTask | Group] = built if isinstance(built, list) else [built]
     tasks: dict[str, LmTask] = {}
     groups: list[Group] = []

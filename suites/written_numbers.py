@@ -18,11 +18,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "half|halves|halved": ("2", "1/2"),
     "twice|double|doubles|doubled|pair|pairs|both|couple|two": ("2",),
     "thrice|triple|triples|tripled|three": ("3",),
-    "third|thirds": ("3", "1/3"),
     "quarter|quarters": ("4", "1/4", "25", ".25"),
-    "fourth|fourths": ("4", "1/4"),
     "quadruple|four": ("4",),
-    "fifth|fifths": ("5", "1/5"),
     "one|a|an|each|every|per|single": ("1",),
     "five": ("5",), "six": ("6",), "seven": ("7",), "eight": ("8",), "nine": ("9",), "ten": ("10",),
     "eleven": ("11",), "twelve": ("12",), "fifteen": ("15",), "twenty": ("20",), "thirty": ("30",),
@@ -42,10 +39,14 @@ WORDS: dict[str, tuple[str, ...]] = {
     "kilometer|kilometers|km|kilogram|kilograms|kg|gram|grams|liter|liters|ml|ton|tons": ("1000", "2000"),
     "nickel|nickels": ("5", ".05"), "dime|dimes": ("10", ".1"), "penny|pennies": ("1", ".01"),
     "square|rectangle|rectangular|perimeter|sides": ("2", "4"), "triangle": ("3", "2"),
-    "remaining|rest|left|other|others|average": ("1", "2"),
     "twins": ("2",), "triplets": ("3",),
 }  # fmt: skip
 """Words of a question -> numbers that a solution may bring in with them."""
+PARTS = {"third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+PART = re.compile(rf"\b(?:an?|one|two|three|four|five|seven|\d+)[ -]({'|'.join(PARTS)})s?\b")
+"""'A third' is a number that may be taken, 'the third day' is none."""
+LEAST = 4
+"""Smaller numbers stay: a 2 of the solution is too often another 2 than that of the question."""
 BY_WORD = {word: tuple(map(Fraction, values)) for key, values in WORDS.items() for word in key.split("|")}
 
 
@@ -77,7 +78,7 @@ def _written(question: str, match: re.Match[str]) -> Written:
     percent = after.lstrip().startswith(("%", "percent"))
     joined = bool(STUCK_BEFORE.search(before) or STUCK_AFTER.match(after) or TIME_OF_DAY.match(after))
     year = not decimals and "," not in whole and value in YEARS
-    extreme = value < 2 or (percent and value >= 100)
+    extreme = value < LEAST or (percent and value >= 100)
     return Written(
         start=match.start(),
         end=match.end(),
@@ -105,6 +106,8 @@ def word_values(question: str) -> frozenset[Fraction]:
     """Numbers that words of the question stand for; with a percent sign also 1 and 100."""
     words = re.findall(r"[a-z]+", question.lower())
     found = {value for word in words for value in BY_WORD.get(word, ())}
+    for part in PART.findall(question.lower()):
+        found |= {Fraction(PARTS[part]), Fraction(1, PARTS[part])}
     if "%" in question:
         found |= {Fraction(1), Fraction(100)}
     if "$" in question:
