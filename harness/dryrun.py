@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harness.binding import Binder, run_id
-from harness.journal import SAMPLES, TABLE, Key, parse_lines, read_table, sample_from_json
+from harness.journal import SAMPLES, TABLE, Key, read_table, sample_from_json, whole_lines
 from harness.plan import EvalPlan
 from harness.protocols import SilentProgress
 from harness.store import Store
@@ -45,5 +45,5 @@ def _held(store: Store, name: str) -> set[Key]:
     folder = store.runs_dir / name
     if (folder / TABLE).is_file():
         return {(s.task, s.sample_id) for s in read_table(folder / TABLE)}
-    samples, _ = parse_lines(folder / SAMPLES, sample_from_json)
-    return {(s.task, s.sample_id) for s in samples}
+    lines = whole_lines(folder / SAMPLES, sample_from_json)
+    return {(line.value.task, line.value.sample_id) for line in lines}

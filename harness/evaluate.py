@@ -24,6 +24,7 @@ from harness.grading import Grading, Where, waiting
 from harness.inference import Inference, cache_notes
 from harness.jitter import Noted, Pass, Passes, with_jitter
 from harness.journal import Journal, Key
+from harness.kept import SamplesOf
 from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
 from harness.protocols import Meter, Progress, SilentProgress, Task, Window
@@ -243,8 +244,11 @@ class Evaluation:
                 self.progress.advance()
 
     def _record(self, bound: Bound, journal: Journal, finished: Finished) -> RunRecord:
-        spec, samples = bound.spec, [journal.samples[key] for key in bound.keys]
-        by_task = {label: [s for s in samples if s.task == label] for label in bound.tasks}
+        spec, samples = bound.spec, SamplesOf(journal.samples, bound.keys)
+        by_task = {
+            label: SamplesOf(journal.samples, [(label, sample_id) for sample_id in task.sample_ids])
+            for label, task in bound.tasks.items()
+        }
         metrics = with_chance(
             spec, {label: task.aggregate(by_task[label]) for label, task in bound.tasks.items()}
         )

@@ -14,14 +14,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import NotWritable, StoreError
-from harness.records import SCHEMA_VERSION, EnergyReading, Json, RunRecord, Sample, Score
+from harness.kept import (
+    KeptSamples,
+    Key,
+    Place,
+    SamplesOf,
+    sample_from_dict,
+    sample_from_json,
+    sample_to_dict,
+    sample_to_json,
+    spooled,
+)
+from harness.records import SCHEMA_VERSION, EnergyReading, Json, RunRecord, Sample
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+__all__ = [
+    "ENERGY", "LOCK", "RECORD", "SAMPLES", "TABLE", "Journal", "Key", "append_line", "open_journal", "read_record",
+    "read_table", "reading_adapter", "run_adapter", "sample_from_json", "sample_to_json", "whole_lines",
+    "write_atomically", "write_table",
+]  # fmt: skip
 
 SAMPLES = "samples.jsonl"
 TABLE = "samples.parquet"
@@ -30,9 +48,6 @@ RECORD = "run.json"
 LOCK = ".lock"
 FSYNC_EVERY_S = 1.0
 """A kill loses nothing that was journalled; a power cut at most this much."""
-
-Key = tuple[str, str]
-"""(task, sample_id)"""
 
 
 @cache
@@ -49,65 +64,42 @@ def reading_adapter() -> TypeAdapter[EnergyReading]:
     return TypeAdapter(EnergyReading)
 
 
-# Samples as JSON
-
-
-def sample_to_json(sample: Sample) -> str:
-    """One line without its end. Text is ASCII-escaped, so lone surrogates and line separators are safe."""
-    return json.dumps(sample_to_dict(sample), separators=(",", ":"), default=str)
-
-
-def sample_to_dict(sample: Sample) -> dict[str, Any]:
-    """As dataclasses.asdict, without copying what is only written: that took longer than all the rest of a line."""
-    return {**vars(sample), "scores": {name: vars(score) for name, score in sample.scores.items()}}
-
-
-def sample_from_json(line: str | bytes) -> Sample:
-    """Raises: ValueError, KeyError, TypeError: the line is no sample."""
-    return sample_from_dict(json.loads(line))
-
-
-def sample_from_dict(raw: dict[str, Any]) -> Sample:
-    raw["scores"] = {name: Score(**score) for name, score in raw["scores"].items()}
-    raw["outputs"] = tuple(raw["outputs"])
-    raw["finish_reasons"] = tuple(raw["finish_reasons"])
-    return Sample(**raw)
-
-
 # Lines of a journal
 
 
-def read_lines(path: Path) -> tuple[list[bytes], int]:
-    """Whole lines of a journal, and where the last one ends: what follows was torn by a kill."""
-    if not path.exists():
-        return [], 0
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    return data[:end].splitlines(), end
+class Line(NamedTuple):
+    """A line that was read, and where it lies."""
+
+    value: Any
+    place: Place
 
 
-def parse_lines(path: Path, parse: Callable[[bytes], Json]) -> tuple[list[Any], int]:
-    """Parsed lines up to the first one that is not whole; a damaged line in the middle is an error.
+def whole_lines(path: Path, parse: Callable[[bytes], Json]) -> Iterator[Line]:
+    """Parsed lines, one after another, up to the first that is not whole; a damaged one in the middle is an error.
 
     Raises: StoreError: something other than a kill changed the journal.
     """
-    lines, end = read_lines(path)
-    parsed: list[Any] = []
-    offset = 0
-    for number, line in enumerate(lines, 1):
-        try:
-            parsed.append(parse(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            if number == len(lines):
-                return parsed, offset
-            raise StoreError(
-                f"{path}:{number} is damaged ({type(exc).__name__}); delete that line, its sample is computed again"
-            ) from exc
-        offset += len(line) + 1
-    return parsed, end
+    if not path.exists():
+        return
+    start, number, damage = 0, 0, None
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # torn by a kill
+            if damage is not None:
+                raise damage
+            number += 1
+            try:
+                value = parse(line)
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                what = f"{path}:{number} is damaged ({type(exc).__name__}); delete that line"
+                damage = StoreError(f"{what}, its sample is computed again")
+                continue  # of a last line, it is what a kill leaves
+            yield Line(value, Place(start, len(line)))
+            start += len(line)
 
 
-def append_line(handle: IO[bytes], line: bytes) -> None:
+def append_line(handle: IO[bytes], line: bytes) -> Place:
     """Append in one write; a write cut short by a full disk is taken back."""
     start = handle.seek(0, os.SEEK_END)
     try:
@@ -117,14 +109,15 @@ def append_line(handle: IO[bytes], line: bytes) -> None:
         with suppress(OSError):
             handle.truncate(start)
         raise NotWritable.of(handle.name, exc) from exc
+    return Place(start, len(line))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write beside, flush to disk, rename: the file is whole or not there."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as handle:
-            handle.write(data)
+            handle.writelines([data] if isinstance(data, bytes) else data)
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(path)
@@ -138,37 +131,44 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.samples: dict[Key, Sample] = {}
         self.readings: list[EnergyReading] = []
-        self.record: RunRecord | None = None
+        self.record = read_record(path) if (path / RECORD).exists() else None
         self._lock = threading.Lock()
         self._synced_s = time.monotonic()
-        self._recover()
-        self._samples_file = (path / SAMPLES).open("ab", buffering=0) if self.record is None else None
+        self._samples: KeptSamples | None = None
+        self._samples_file: IO[bytes] | None = None
+        if self.record is None:
+            self._open_samples()
+        else:
+            (path / SAMPLES).unlink(missing_ok=True)  # a kill between the manifest and the clean-up
+        self._recover_readings()
         self._energy_file = (path / ENERGY).open("ab", buffering=0)
 
-    def _recover(self) -> None:
-        """Read back what is there; cut torn last lines off."""
-        record = self.path / RECORD
-        if record.exists():
-            self.record = read_record(self.path)
-            (self.path / SAMPLES).unlink(missing_ok=True)  # a kill between the manifest and the clean-up
-        for name, parse, keep in (
-            (SAMPLES, sample_from_json, self._keep_sample),
-            (ENERGY, reading_adapter().validate_json, self.readings.append),
-        ):
-            path = self.path / name
-            items, end = parse_lines(path, parse)
-            if path.exists() and path.stat().st_size > end:
-                os.truncate(path, end)
-            for item in items:
-                keep(item)
-        if self.record is not None:
-            for sample in read_table(self.path / TABLE):
-                self._keep_sample(sample)
+    @property
+    def samples(self) -> KeptSamples:
+        """What is journalled; of a finished run, read when it is first asked for."""
+        if self._samples is None:
+            self._samples = spooled(read_table(self.path / TABLE))
+        return self._samples
 
-    def _keep_sample(self, sample: Sample) -> None:
-        self.samples[sample.task, sample.sample_id] = sample
+    def _open_samples(self) -> None:
+        """Open the journal of samples and read back what is there; a torn last line is cut off."""
+        path, end = self.path / SAMPLES, 0
+        self._samples_file = path.open("ab", buffering=0)
+        self._samples = KeptSamples(path.open("rb"))
+        for sample, place in whole_lines(path, sample_from_json):
+            self._samples.add(sample, place)
+            end = place.start + place.length
+        if path.stat().st_size > end:
+            os.truncate(path, end)
+
+    def _recover_readings(self) -> None:
+        path, end = self.path / ENERGY, 0
+        for reading, place in whole_lines(path, reading_adapter().validate_json):
+            self.readings.append(reading)
+            end = place.start + place.length
+        if path.exists() and path.stat().st_size > end:
+            os.truncate(path, end)
 
     def append(self, sample: Sample) -> None:
         """Journal one sample; a later line of the same sample replaces the earlier one. Thread-safe."""
@@ -176,8 +176,7 @@ class Journal:
         with self._lock:
             if self._samples_file is None:
                 raise StoreError(f"{self.path} is finished; reopen() it first")
-            append_line(self._samples_file, line)
-            self._keep_sample(sample)
+            self.samples.add(sample, append_line(self._samples_file, line))
             if time.monotonic() - self._synced_s > FSYNC_EVERY_S:
                 os.fsync(self._samples_file.fileno())
                 self._synced_s = time.monotonic()
@@ -191,16 +190,18 @@ class Journal:
 
     def reopen(self) -> None:
         """Turn a finished run back into a journal, so that its failed samples can be tried again."""
-        lines = b"".join(sample_to_json(sample).encode() + b"\n" for sample in self.samples.values())
+        finished = self.samples
+        lines = (sample_to_json(sample).encode() + b"\n" for sample in finished.values())
         write_atomically(self.path / SAMPLES, lines)
         (self.path / RECORD).unlink(missing_ok=True)
         (self.path / TABLE).unlink(missing_ok=True)
         self.record = None
-        self._samples_file = (self.path / SAMPLES).open("ab", buffering=0)
+        finished.close()
+        self._open_samples()
 
     def finish(self, record: RunRecord, order: Sequence[Key]) -> RunRecord:
         """Turn the journal into a table and write run.json, last."""
-        write_table(self.path / TABLE, [self.samples[key] for key in order])
+        write_table(self.path / TABLE, SamplesOf(self.samples, order))
         self.amend(record)
         (self.path / SAMPLES).unlink(missing_ok=True)
         return replace(record, path=self.path)
@@ -218,6 +219,8 @@ class Journal:
                 with suppress(OSError):
                     os.fsync(handle.fileno())
                 handle.close()
+        if self._samples is not None:
+            self._samples.close()
 
 
 @contextmanager
@@ -267,6 +270,8 @@ def read_record(path: Path) -> RunRecord:
 
 JSON_COLUMNS = ("scores", "metadata")
 LIST_COLUMNS = ("outputs", "finish_reasons")
+TABLE_ROWS = 4096
+"""Rows that are turned into columns at once."""
 
 
 def _valid_text(value: Json) -> Json:
@@ -283,19 +288,23 @@ def write_table(path: Path, samples: Iterable[Sample]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = []
-    for sample in samples:
-        row = sample_to_dict(sample)
-        for name in JSON_COLUMNS:
-            row[name] = json.dumps(row[name], default=str)
-        rows.append({name: _valid_text(value) for name, value in row.items()})
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    rows = iter(samples)
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), part, compression="zstd")
+        with pq.ParquetWriter(part, _schema(), compression="zstd") as writer:
+            while batch := [_row(sample) for sample in islice(rows, TABLE_ROWS)]:
+                writer.write_table(pa.Table.from_pylist(batch, schema=_schema()))
         part.replace(path)
     except OSError as exc:
         part.unlink(missing_ok=True)
         raise NotWritable.of(path, exc) from exc
+
+
+def _row(sample: Sample) -> dict[str, Json]:
+    row = sample_to_dict(sample)
+    for name in JSON_COLUMNS:
+        row[name] = json.dumps(row[name], default=str)
+    return {name: _valid_text(value) for name, value in row.items()}
 
 
 def _schema() -> Any:
