@@ -15,7 +15,7 @@ from harness.fingerprint import digest_of
 from harness.records import Checkpoint
 
 FORM = "give http(s)://host[:port]/v1#model"
-LIKE_A_KEY = re.compile(r"(?:\bsk-|\bhf_|\bgsk_|\bxai-|\bAIza|\bBearer\b)[\w-]{12,}", re.IGNORECASE)
+LIKE_A_KEY = re.compile(r"(?:\bsk-|\bhf_|\bgsk_|\bxai-|\bAIza|\bBearer\s)[\w-]{12,}", re.IGNORECASE)
 """Beginnings of keys that are in use; a spec is written into records, so one of these must not be in it."""
 KEY_RULE = "keys come from the environment alone (HARNESS_API_KEY, or --engine-option key_env=NAME)"
 
@@ -84,7 +84,20 @@ def _split(spec: str) -> SplitResult:
         raise BadCheckpoint(f"the endpoint's address is none ({exc}); {FORM}") from exc
     if not parts.hostname or any(c.isspace() or not c.isprintable() for c in spec):
         raise BadCheckpoint(f"endpoint {spec!r} is no address; {FORM}")
+    _check_host(spec, parts.hostname)
     return parts
+
+
+def _check_host(spec: str, host: str) -> None:
+    """Raises: BadCheckpoint: a host that no connection can be opened to. What stands before it may be a password."""
+    import httpx  # takes a moment that only servers need
+
+    try:
+        _ = httpx.URL(spec).host
+        host.rstrip(".").encode("idna")  # as the socket will
+    except (httpx.InvalidURL, UnicodeError) as exc:
+        reason = " ".join(str(exc).split())
+        raise BadCheckpoint(f"the endpoint's host {host!r} is no address ({reason}); {FORM}") from exc
 
 
 def checkpoint_of(spec: str, name: str | None = None) -> Checkpoint:

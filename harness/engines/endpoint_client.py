@@ -16,15 +16,18 @@ import httpx
 from harness.endpoints import Endpoint
 from harness.engines.endpoint_limits import Limits, Load
 from harness.engines.endpoint_options import EndpointOptions, Key
+from harness.engines.endpoint_throttle import LONGEST_BACKOFF_S, GivenUp
 from harness.errors import EngineError
 from harness.records import Json
 
 T = TypeVar("T")
 
 TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 522, 524, 529})
-LONGEST_BACKOFF_S = 30.0
-LONGEST_PAUSE_S = 600.0
-"""A Retry-After beyond this is not waited for in full."""
+TOO_MANY = (429, 529)
+MOST_REFUSALS = 100
+"""One request that is refused so often while others are answered will never be: it is too large, say."""
+SPENT = "insufficient_quota"
+"""What OpenAI's API says in a 429 that no waiting mends."""
 CONNECT_S = 20.0
 LARGEST_BYTES = 64 << 20
 SHOWN = 200
@@ -47,15 +50,20 @@ class Garbage(EngineError):
 class Broken(Exception):
     """An attempt that may be made again."""
 
-    def __init__(
-        self, reason: str, *, after_s: float | None = None, reached: bool = False, throttled: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, reached: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
-        self.after_s = after_s
         self.reached = reached
         """The server was there."""
-        self.throttled = throttled
-        """It said to come again later."""
+        self.busy = busy
+        """It said that it has too much to do."""
+
+
+class Throttled(Broken):
+    """The server said to come again later, which uses up none of the tries."""
+
+    def __init__(self, reason: str, after_s: float | None) -> None:
+        super().__init__(reason, reached=True, busy=True)
+        self.after_s = after_s
 
 
 class Call(NamedTuple):
@@ -119,47 +127,69 @@ class Client:
         await self._http.aclose()
 
     async def ask(self, call: Call, read: Callable[[Reply], T]) -> T:
-        """Ask, and ask again after 429, 5xx and broken connections.
+        """Ask, and ask again after 5xx and broken connections, and after 429 for as long as others are answered.
 
         Args: read: what the reply means; it may raise Broken (a stream cut short) to ask again, or Garbage.
         Raises: EngineError: no answer within the deadline or after all tries. Refused, Garbage.
             CostLimitReached: before anything was sent.
         """
-        number = 0
+        number = refusals = 0
         while True:
-            number += 1
             try:
                 answer = read(await self._limited(call))
+            except Throttled as exc:
+                refusals += 1
+                self._wait_or_give_up(exc, refusals)
             except Broken as exc:
-                retries = self.options.retries if call.retries is None or exc.throttled else call.retries
+                number += 1
+                retries = self.options.retries if call.retries is None or exc.busy else call.retries
                 if number > retries or (self._down and not exc.reached):
                     self._down = self._down or (call.retries is None and not exc.reached)
                     self.counts["failed"] += 1
                     times = "once" if number == 1 else f"{number} times"
                     raise EngineError(f"{self.endpoint.url}: {exc} (tried {times})") from exc
                 self.counts["retries"] += 1
-                await self._wait(number, exc.after_s)
+                await asyncio.sleep(self._backoff_s(number))
             else:
                 self._down = False
                 return answer
 
-    async def _wait(self, number: int, after_s: float | None) -> None:
-        """Exponential backoff with jitter; where the server names a time, all requests wait for that."""
-        backoff_s = min(LONGEST_BACKOFF_S, self.options.backoff_s * 2 ** (number - 1))
-        jittered_s = backoff_s * random.uniform(0.5, 1.0)
-        if after_s is not None:
-            pause_s = min(after_s, LONGEST_PAUSE_S)
-            self.limits.pause(pause_s)
-            jittered_s = pause_s + jittered_s * 0.1  # not all at the same moment
-        await asyncio.sleep(jittered_s)
+    def _backoff_s(self, number: int) -> float:
+        """Exponential, with jitter."""
+        return min(LONGEST_BACKOFF_S, self.options.backoff_s * 2 ** (number - 1)) * random.uniform(0.5, 1.0)
+
+    def _wait_or_give_up(self, throttled: Throttled, refusals: int) -> None:
+        """The wait itself is the next attempt's (Throttle). Raises: EngineError: nothing was answered for too long."""
+        if self.limits.throttle.given_up or refusals > MOST_REFUSALS:
+            self.counts["failed"] += 1
+            idle = f"nothing was answered for {self.options.deadline_s:g} s, deadline_s"
+            why = idle if self.limits.throttle.given_up else f"{refusals} times, while others were answered"
+            raise EngineError(f"{self.endpoint.url}: {throttled} ({why})") from throttled
+        self.counts["retries"] += 1
 
     async def _limited(self, call: Call) -> Reply:
-        await self.limits.enter(call.most)
+        throttle = self.limits.throttle
+        try:
+            await self.limits.enter(call.most)
+        except GivenUp as exc:
+            self.counts["failed"] += 1
+            raise EngineError(
+                f"{self.endpoint.url} says that it has too many requests, and answers none (deadline_s)"
+            ) from exc
         used: Load | None = None
+        sent_s = time.monotonic()
         try:
             self.counts["attempts"] += 1
             reply = await self._within_deadline(call)
             used = used_load(reply, call.most)
+        except Throttled as exc:
+            throttle.refused(sent_s, exc.after_s)
+            raise
+        except (Refused, Garbage):
+            throttle.answered()
+            raise
+        else:
+            throttle.answered()
             return reply
         finally:
             await self.limits.leave(call.most, used)
@@ -208,7 +238,7 @@ class Client:
             if size > LARGEST_BYTES:
                 raise Garbage(f"{self.endpoint.url}: an answer of more than {LARGEST_BYTES >> 20} MiB")
             parts.append(part)
-        return self.key.hide(b"".join(parts).decode("utf-8", "replace"))
+        return b"".join(parts).decode("utf-8", "replace")
 
     async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
         """Server-sent events up to [DONE]; comments and other fields are passed over."""
@@ -219,15 +249,16 @@ class Client:
             at_s = time.perf_counter()
             if value.strip() == "[DONE]":
                 return
-            data = self._object(self.key.hide(value.strip()))
+            data = self._object(value.strip())
             if data.get("error"):
                 raise Broken(f"the server stopped mid-answer: {self._shown(said(data))}", reached=True)
             yield Event(data, at_s)
 
     def _object(self, text: str) -> Mapping[str, Any]:
+        """What came, without the key: JSON can write it in ways that only show once it is read."""
         try:
-            data = json.loads(text)
-        except ValueError as exc:
+            data = self.key.hide_in(json.loads(text))
+        except (ValueError, RecursionError) as exc:
             kind = "HTML" if text.lstrip()[:1] == "<" else "what is no JSON" if text.strip() else "nothing"
             raise Garbage(f"{self.endpoint.url} answered with {kind}: {self._shown(text)!r}") from exc
         if not isinstance(data, dict):
@@ -240,13 +271,16 @@ class Client:
         """What an answer other than 200 means."""
         status = response.status_code
         message = text
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             message = said(json.loads(text))
-        what = f"HTTP {status} {response.reason_phrase}: {self._shown(message)}".rstrip(": ")
-        if status in TRY_AGAIN:
+        message = self.key.hide(message)
+        reason = self._shown(response.reason_phrase)
+        what = f"HTTP {status} {reason}: {self._shown(message)}".rstrip(": ")
+        if status in TRY_AGAIN and not (status == 429 and SPENT in text):
             after_s = retry_after_s(response.headers)
-            throttled = status in (429, 503, 529) or after_s is not None
-            return Broken(what, after_s=after_s, reached=True, throttled=throttled)
+            if status in TOO_MANY or after_s is not None:
+                return Throttled(what, after_s)
+            return Broken(what, reached=True, busy=status == 503)
         if status in (401, 403):
             what += f" (the key: {self.key!r})"
         if 300 <= status < 400:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from harness.engines.endpoint_options import EndpointOptions
+from harness.engines.endpoint_throttle import Throttle
 from harness.errors import CostLimitReached
 
 PER_MILLION = 1e-6
@@ -57,7 +58,7 @@ class Limits:
         self._cost_limit = options.cost_limit
         self._reserved = 0.0
         """Money that the requests in flight may still cost."""
-        self._paused_until_s = 0.0
+        self.throttle = Throttle(options.backoff_s, options.deadline_s)
         self._settled = asyncio.Condition()
         self.spent = 0.0
 
@@ -74,27 +75,33 @@ class Limits:
     async def enter(self, most: Load) -> None:
         """Wait until a request of at most this load may go.
 
-        Raises: CostLimitReached: it could cost more than is left, and nothing in flight can still give money back.
+        Raises: GivenUp: the server refuses everything.
+            CostLimitReached: it could cost more than is left, and nothing in flight can still give money back.
         """
         await self._reserve_money(self.cost(most))
+        try:
+            await self.throttle.enter()
+        except BaseException:
+            await self._give_back(most)
+            raise
         wait_s = max(self._requests.reserve(1), self._tokens.reserve(most.tokens))
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        while (pause_s := self._paused_until_s - time.monotonic()) > 0:
-            await asyncio.sleep(pause_s)
+        await self.throttle.rest()  # which may have begun meanwhile
 
     async def leave(self, most: Load, used: Load | None) -> None:
         """A request is through; used None: the server did not answer it."""
-        self._reserved -= self.cost(most)
         if used is not None:
             self.spent += self.cost(used)
             self._tokens.give_back(most.tokens - used.tokens)
+        await self.throttle.leave()
+        await self._give_back(most)
+
+    async def _give_back(self, most: Load) -> None:
+        """The money that was held for a request."""
+        self._reserved -= self.cost(most)
         async with self._settled:
             self._settled.notify_all()
-
-    def pause(self, seconds: float) -> None:
-        """Nothing is asked for this long: a server that is asked to slow down was asked by all of us."""
-        self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
 
     async def _reserve_money(self, most: float) -> None:
         if self._cost_limit is not None:

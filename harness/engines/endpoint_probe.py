@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.engines.endpoint_answers import read_choices
 from harness.engines.endpoint_client import Call, Client, Garbage, Refused, Reply, usage_of
+from harness.engines.endpoint_echo import number, read_echo
 from harness.engines.endpoint_limits import Load
 from harness.errors import BadCheckpoint, EngineError
 from harness.records import Json
@@ -161,17 +163,24 @@ async def _scoring(client: Client, model: str) -> tuple[Scoring | None, int]:
     if found and isinstance(_first(found).get("prompt_logprobs"), list):
         return "prompt_logprobs", 0
     for most in (0, 1):
-        found = await _optional(
-            client, "completions", body | {"max_tokens": most, "echo": True, "logprobs": 1}
-        )
-        logprobs = _first(found or {}).get("logprobs")
-        values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
-        tops = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
-        text = _first(found or {}).get("text")
-        echoed = isinstance(text, str) and text.startswith(TEXT)
-        if echoed and isinstance(values, list) and len(values) > 2 and isinstance(tops, list):
-            return "echo", most
+        with contextlib.suppress(EngineError):
+            reply = await _ask(
+                client, "completions", body | {"max_tokens": most, "echo": True, "logprobs": 1}
+            )
+            if _is_echo(reply, most):
+                return "echo", most
     return None, 0
+
+
+def _is_echo(reply: Reply, generated: int) -> bool:
+    """Whether TEXT came back with a number for every token and for the likeliest in its place, but for the first.
+
+    Raises: Garbage
+    """
+    text = _first(reply.events[0].data).get("text")
+    echo = read_echo(reply, generated)
+    told = [number(value) for value in echo.values[1:]]
+    return isinstance(text, str) and text.startswith(TEXT) and len(echo.told_tops(1)) == len(told) > 1
 
 
 def _first(data: Mapping[str, Any]) -> Mapping[str, Any]:

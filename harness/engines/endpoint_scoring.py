@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.engines.endpoint_client import Call, Client, Garbage, Reply, usage_of
+from harness.engines.endpoint_echo import Echo, first_choice, number, read_echo
 from harness.engines.endpoint_limits import Load
 from harness.engines.endpoint_probe import Server
 from harness.engines.endpoint_texts import Asking
@@ -130,7 +130,7 @@ class Scorer:
         body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
 
         def read(reply: Reply) -> Scored:
-            rows = _first_choice(reply).get("prompt_logprobs")
+            rows = first_choice(reply).get("prompt_logprobs")
             if not isinstance(rows, list) or len(rows) != len(ids):
                 came = f"{len(rows)} prompt_logprobs" if isinstance(rows, list) else "no prompt_logprobs"
                 raise Garbage(f"{came} came where {len(ids)} tokens were sent: the tokenizers disagree")
@@ -139,7 +139,7 @@ class Scorer:
                 entry = row.get(str(token)) if isinstance(row, dict) else None
                 if not isinstance(entry, dict):
                     raise Garbage(f"prompt_logprobs lack token {token}: the tokenizers disagree")
-                total += _number(entry.get("logprob"))
+                total += number(entry.get("logprob"))
                 greedy = greedy and entry.get("rank") == 1
             return Scored(total, greedy, len(ids), dropped, reply.sent_s)
 
@@ -173,9 +173,9 @@ class Scorer:
             first = await self._count(str(prompt)[:split])
         if not 0 < first < len(echo.values):
             raise EngineError(NO_START if first == 0 else "the continuation has no token of its own")
-        values = [_number(value) for value in echo.values[first:]]
+        values = [number(value) for value in echo.values[first:]]
         total = sum(values)
-        greedy = all(value >= top - 1e-9 for value, top in zip(values, echo.tops[first:], strict=True))
+        greedy = all(value >= top - 1e-9 for value, top in zip(values, echo.told_tops(first), strict=True))
         return Scored(total, greedy, prompt_tokens, dropped, echo.sent_s)
 
     async def _count(self, text: str) -> int:
@@ -205,53 +205,3 @@ def chat_body(asked: Asking) -> dict[str, Json]:
         return {"messages": messages}
     begun = {"role": "assistant", "content": asked.text}
     return {"messages": [*messages, begun], "add_generation_prompt": False, "continue_final_message": True}
-
-
-class Echo(NamedTuple):
-    """The prompt's tokens as echo gives them."""
-
-    values: Sequence[float | None]
-    """log p of each token, nats; None for the first."""
-    tops: Sequence[float]
-    """log p of the likeliest token at each place; -inf where it is not told."""
-    offsets: Sequence[int] | None
-    """First character of each token."""
-    sent_s: float
-
-    def start(self, split: int) -> int | None:
-        """The token that begins at this character; None where none does."""
-        if self.offsets is None or split not in self.offsets:
-            return None
-        return list(self.offsets).index(split)
-
-
-def read_echo(reply: Reply, generated: int) -> Echo:
-    """Raises: Garbage: lists that are missing or of different lengths."""
-    found = _first_choice(reply).get("logprobs")
-    if not isinstance(found, dict):
-        raise Garbage("an echo without logprobs")
-    values, tops, offsets = (found.get(name) for name in ("token_logprobs", "top_logprobs", "text_offset"))
-    if not isinstance(values, list) or not isinstance(tops, list) or len(values) != len(tops):
-        raise Garbage("an echo whose token_logprobs and top_logprobs are not of one length")
-    counted = usage_of(reply.events).prompt
-    n = counted if counted is not None and counted <= len(values) else len(values) - generated
-    told = isinstance(offsets, list) and len(offsets) == len(values)
-    best = [
-        max(map(_number, top.values())) if isinstance(top, dict) and top else -math.inf for top in tops[:n]
-    ]
-    return Echo(values[:n], best, offsets[:n] if offsets and told else None, reply.sent_s)
-
-
-def _first_choice(reply: Reply) -> Mapping[str, Any]:
-    choices = reply.events[0].data.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise Garbage(
-            f"{len(choices) if isinstance(choices, list) else 'no'} choices came where one was asked for"
-        )
-    return choices[0]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise Garbage(f"a logprob that is {value!r}")
-    return float(value)
