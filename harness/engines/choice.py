@@ -16,7 +16,8 @@ from harness.records import Checkpoint
 
 ENDPOINT = "endpoint"
 TRANSFORMERS = "transformers"
-OF_WEIGHTS = (TRANSFORMERS, "vllm")
+VLLM = "vllm"
+OF_WEIGHTS = (TRANSFORMERS, VLLM)
 """Engines that load weights, and therefore cannot ask a server."""
 OF_THE_MACHINE = ("dtype", "device", "threads", "batch_tokens")
 
@@ -30,6 +31,8 @@ def check_engines(plan: EvalPlan) -> None:
         raise BadCheckpoint(
             f"{folders[0]!r} is no endpoint; give http(s)://host[:port]/v1#model, or drop --engine {ENDPOINT}"
         )
+    if folders:
+        _check_weights(engine_of_weights(plan))
     if not servers:
         return
     for spec in servers:
@@ -53,12 +56,35 @@ def engine_of(plan: EvalPlan, checkpoint: Checkpoint) -> EngineSpec:
     engine = plan.engine
     own = engine.name not in (*OF_WEIGHTS, ENDPOINT) and "name" in engine.model_fields_set
     if not is_endpoint(checkpoint.spec):
-        if not any(map(is_endpoint, plan.checkpoints)):
-            return engine
-        known = _known()
-        kept = {name: value for name, value in engine.options.items() if name not in known}
-        return engine.model_copy(update={"options": kept})
+        return engine_of_weights(plan)
     return engine if own else EngineSpec(name=ENDPOINT, options=_endpoint_options(plan))
+
+
+def engine_of_weights(plan: EvalPlan) -> EngineSpec:
+    """The plan's engine, without the options that are for its servers."""
+    if not any(map(is_endpoint, plan.checkpoints)):
+        return plan.engine
+    known = _known()
+    kept = {name: value for name, value in plan.engine.options.items() if name not in known}
+    return plan.engine.model_copy(update={"options": kept})
+
+
+def settings_of(engine: EngineSpec) -> dict[str, Any]:
+    """What an engine is loaded with: the plan's settings that are given, and its own options."""
+    given = {name: getattr(engine, name) for name in OF_THE_MACHINE}
+    return {name: value for name, value in given.items() if value not in (None, "auto")} | engine.options
+
+
+def _check_weights(engine: EngineSpec) -> None:
+    """Raises: BadInput: an option that the engine does not have, before its libraries are imported."""
+    if engine.name == TRANSFORMERS:
+        from harness.engines.transformers_options import check_options
+
+        check_options(settings_of(engine))
+    elif engine.name == VLLM:
+        from harness.engines import vllm_options
+
+        vllm_options.read_options(settings_of(engine))
 
 
 def _endpoint_options(plan: EvalPlan) -> dict[str, Any]:

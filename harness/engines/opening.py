@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import registry
 from harness.answers.cache import Answers
 from harness.answers.keys import model_identity
-from harness.engines.choice import ENDPOINT, answer_settings
+from harness.engines.choice import ENDPOINT, answer_settings, settings_of
 from harness.plan import EngineSpec
 from harness.protocols import Engine, Progress
 from harness.records import Checkpoint, Json
@@ -17,13 +17,7 @@ from harness.records import Checkpoint, Json
 
 def loader(spec: EngineSpec, progress: Progress) -> Callable[[Checkpoint], Engine]:
     """A function that loads a checkpoint on the engine; nothing heavy is imported before it is called."""
-    given = {
-        "dtype": spec.dtype,
-        "device": spec.device,
-        "threads": spec.threads,
-        "batch_tokens": spec.batch_tokens,
-    }
-    options = {name: value for name, value in given.items() if value not in (None, "auto")} | spec.options
+    options = settings_of(spec)
 
     def load(checkpoint: Checkpoint) -> Engine:
         progress.say(f"loading {checkpoint.base}")

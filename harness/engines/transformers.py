@@ -17,10 +17,11 @@ from harness.engines.adapters import Adapters
 from harness.engines.packed import Failure, PackedModel, Unfit, choose_cuda_kernel
 from harness.engines.padded_work import PaddedWork
 from harness.engines.queue import Queued, RequestQueue
+from harness.engines.transformers_options import check_options
 from harness.engines.tree_generation import Limits
 from harness.engines.tree_work import TreeWork
 from harness.engines.work import Counts, Work
-from harness.errors import BadCheckpoint, BadInput, EngineError
+from harness.errors import BadCheckpoint, EngineError
 from harness.protocols import EngineStats, Tokenizer
 from harness.records import Checkpoint, Completion, GenerateRequest, Json, LoglikelihoodRequest, Request
 
@@ -29,7 +30,6 @@ PASS_TOKENS = {"cpu": 4096, "cuda": 16384}
 CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}
 """KV cache of the rows that are being answered."""
 MOST_ROWS = {"cpu": 256, "cuda": 512}
-OPTIONS = {"dtype", "device", "threads", "batch_tokens"}
 
 
 class TransformersEngine:
@@ -42,11 +42,7 @@ class TransformersEngine:
     takes_first_draw = True
 
     def __init__(self, checkpoint: Checkpoint, options: Mapping[str, Json]) -> None:
-        unknown = sorted(set(options) - OPTIONS)
-        if unknown:
-            raise BadInput(
-                f"engine transformers has no option {unknown[0]!r}; known: {', '.join(sorted(OPTIONS))}"
-            )
+        check_options(options)
         self.device = loading.pick_device(options.get("device") or "auto")
         self._dtype = str(options.get("dtype") or "auto")
         self.model = loading.load_model(checkpoint, self.device, self._dtype)

@@ -8,9 +8,9 @@ from harness.checkpoints import resolve, unique_names
 from harness.endpoints import is_endpoint, parse, refuse_training
 from harness.engines.choice import answer_settings, check_engines, engine_of
 from harness.engines.endpoint_client import Event, Garbage, Reply
+from harness.engines.endpoint_echo import read_echo
 from harness.engines.endpoint_limits import Limits, Load
 from harness.engines.endpoint_options import EndpointOptions
-from harness.engines.endpoint_scoring import read_echo
 from harness.engines.endpoint_texts import TextTokenizer, asking
 from harness.errors import BadCheckpoint, BadInput, BadPlan
 from harness.plan import EngineSpec, EvalPlan
@@ -110,11 +110,25 @@ def test_the_engine_follows_the_spec(tiny_llama):
         ([f"{URL}#m"], {"options": {"nonsense": 1}}, BadPlan),
         ([f"{URL}#m"], {"options": {"rpm": "fast"}}, BadPlan),
         ([f"{URL}"], {}, BadCheckpoint),
+        (["some/folder"], {"device": "foo"}, BadInput),
+        (["some/folder"], {"device": "cuda:x"}, BadInput),
+        (["some/folder"], {"options": {"nope": 1}}, BadInput),
+        (["some/folder", f"{URL}#m"], {"options": {"rpm": 60, "nope": 1}}, BadInput),
+        (["some/folder"], {"name": "vllm", "options": {"nope": 1}}, BadInput),
+        (["some/folder"], {"name": "vllm", "options": {"block_size": 0}}, BadInput),
+        (["some/folder"], {"name": "vllm", "device": "foo"}, BadInput),
     ],
 )
 def test_settings_that_fit_no_checkpoint_are_refused(checkpoints, engine, problem):
     with pytest.raises(problem):
         check_engines(plan(*checkpoints, **engine))
+
+
+def test_settings_that_an_engine_of_weights_has_are_its_own():
+    check_engines(plan("some/folder", device="cuda:1", options={"batch_tokens": 64}))
+    check_engines(plan("some/folder", name="vllm", device="cpu", options={"block_size": 16}))
+    check_engines(plan("some/folder", f"{URL}#m", options={"rpm": 60}))
+    check_engines(plan("some/folder", name="third_party", device="tpu", options={"x": 1}))
 
 
 def test_limits_and_prices_are_no_part_of_a_run_and_a_tokenizer_is_by_its_content(
