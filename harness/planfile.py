@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -14,6 +14,19 @@ from harness.plan import EvalPlan, Plan, Stage, Strict
 from harness.yamlfile import YamlFile, problem, read_yaml, validate
 
 Spec = TypeVar("Spec", bound=Strict)
+
+
+class Typed(NamedTuple):
+    """The option that settings were typed behind, for messages, and where in the plan they go."""
+
+    flag: str = "--set"
+    below: tuple[str, ...] = ()
+    example: str = "lora.r=8"
+
+
+SET = Typed()
+ENGINE_OPTION = Typed("--engine-option", ("engine", "options"), "rpm=60")
+JUDGE_OPTION = Typed("--judge-option", ("judge_options",), "dtype=bfloat16")
 
 
 def load_plan(path: Path, settings: Sequence[str] = ()) -> Plan:
@@ -78,7 +91,7 @@ def _chain(name: str, parents: Mapping[str, str]) -> list[str]:
     return chain
 
 
-def apply_settings(data: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+def apply_settings(data: Mapping[str, Any], settings: Sequence[str], typed: Typed = SET) -> dict[str, Any]:
     """Put 'dotted.key=value' over plan data; values are YAML, items of a list go by name or by number.
 
     apply_settings({'lora': {'r': 4}}, ['lora.r=8', 'epochs=2']) -> {'lora': {'r': 8}, 'epochs': 2}
@@ -89,12 +102,14 @@ def apply_settings(data: Mapping[str, Any], settings: Sequence[str]) -> dict[str
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
-            raise BadPlan(f"--set {setting!r} is not key=value; write e.g. --set lora.r=8")
+            raise BadPlan(
+                f"{typed.flag} {setting!r} is not key=value; write e.g. {typed.flag} {typed.example}"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as exc:
-            raise BadPlan(f"--set {setting!r}: {text!r} is no YAML value; quote it") from exc
-        _put(result, key.split("."), value, setting)
+            raise BadPlan(f"{typed.flag} {setting!r}: {text!r} is no YAML value; quote it") from exc
+        _put(result, [*typed.below, *key.split(".")], value, f"{typed.flag} {setting!r}")
     return result
 
 
@@ -113,17 +128,13 @@ def _key(container: Any, part: str, setting: str) -> str | int:
     if isinstance(container, dict):
         return part
     if not isinstance(container, list):
-        raise BadPlan(
-            f"--set {setting!r}: there is nothing below a plain value; shorten the key before {part!r}"
-        )
+        raise BadPlan(f"{setting}: there is nothing below a plain value; shorten the key before {part!r}")
     names = [str(item.get("name")) if isinstance(item, dict) else str(item) for item in container]
     if part in names:
         return names.index(part)
     if part.isdigit() and int(part) < len(container):
         return int(part)
-    raise BadPlan(
-        f"--set {setting!r}: no item {part!r}; known: {', '.join(names) or 'none'}, or a number from 0"
-    )
+    raise BadPlan(f"{setting}: no item {part!r}; known: {', '.join(names) or 'none'}, or a number from 0")
 
 
 def dump(plan: Plan | EvalPlan | Stage) -> str:

@@ -6,7 +6,15 @@ import pytest
 
 from harness.errors import BadPlan
 from harness.plan import EvalPlan, Plan, Stage
-from harness.planfile import apply_settings, dump, from_options, load_eval_plan, load_plan, schema
+from harness.planfile import (
+    ENGINE_OPTION,
+    apply_settings,
+    dump,
+    from_options,
+    load_eval_plan,
+    load_plan,
+    schema,
+)
 
 GOOD = """\
 name: demo
@@ -113,6 +121,20 @@ def test_settings_land_where_they_point(setting, path, value):
 def test_settings_that_point_nowhere(setting, message):
     with pytest.raises(BadPlan, match=message):
         apply_settings({"name": "n", "stages": [{"name": "sft"}]}, [setting])
+
+
+def test_settings_of_an_option_go_below_its_key_and_messages_name_the_option():
+    data = apply_settings({"engine": {"name": "vllm"}}, ["extra_body.user=me", "rpm=60"], ENGINE_OPTION)
+    assert data == {"engine": {"name": "vllm", "options": {"extra_body": {"user": "me"}, "rpm": 60}}}
+    for setting, why in (
+        ("rpm", "is not key=value"),
+        ("rpm=[1", "'[1' is no YAML value"),
+        ("rpm.x=1", "nothing below"),
+    ):
+        with pytest.raises(BadPlan) as caught:
+            apply_settings(data, [setting], ENGINE_OPTION)
+        assert str(caught.value).startswith(f"--engine-option {setting!r}")
+        assert why in str(caught.value)
 
 
 def test_settings_go_over_the_file(write):

@@ -142,7 +142,7 @@ def read_plan(options: Options) -> EvalPlan:
     from harness.cli.check import check_machine
     from harness.errors import BadPlan
     from harness.plan import EvalPlan
-    from harness.planfile import apply_settings, from_options
+    from harness.planfile import ENGINE_OPTION, JUDGE_OPTION, apply_settings, from_options
     from harness.suitefile import split_tasks
     from harness.yamlfile import read_yaml, validate
 
@@ -155,19 +155,22 @@ def read_plan(options: Options) -> EvalPlan:
         "tasks": [task for text in options.tasks or () for task in split_tasks(text)],
     }
     data |= {key: value for key, value in lists.items() if value}
-    settings = [f"engine.options.{text}" for text in options.engine_option or ()]
-    settings += [f"judge_options.{text}" for text in options.judge_option or ()] + list(options.set or ())
+
+    def set_over(data: dict[str, Any]) -> dict[str, Any]:
+        data = apply_settings(data, options.engine_option or (), ENGINE_OPTION)
+        data = apply_settings(data, options.judge_option or (), JUDGE_OPTION)
+        return apply_settings(data, options.set or ())
+
     if options.apply_chat_template:
         data["chat"] = "on"
     if options.plan is None and not data.get("checkpoints"):
         raise BadPlan("no checkpoint given; name a folder, a hub id, base+adapter, or bundled:starter")
     if options.plan is None:
-        plan = from_options(EvalPlan, apply_settings(data, settings))
+        plan = from_options(EvalPlan, set_over(data))
     else:
         file = read_yaml(options.plan)
         below = file.data if isinstance(file.data, dict) else {}
-        data = apply_settings(merge(below, data), settings)
-        plan = validate(EvalPlan, file._replace(data=data))
+        plan = validate(EvalPlan, file._replace(data=set_over(merge(below, data))))
     check_machine(plan, plan.strategy)
     return plan
 

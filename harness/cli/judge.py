@@ -75,15 +75,15 @@ def read_plan(options: Options) -> JudgePlan:
     from harness.cli.check import check_machine
     from harness.errors import BadPlan
     from harness.judged import JudgePlan
-    from harness.planfile import apply_settings, from_options
+    from harness.planfile import JUDGE_OPTION, apply_settings, from_options
 
     if options.judge is None:
         raise BadPlan("no judge named; give --judge FOLDER, a hub id, or http(s)://host/v1#model")
     data: dict[str, Any] = plan_data(options) | {"tasks": comma_list(options.tasks)}
     if options.no_cache:
         data["cache"] = "off"
-    settings = [f"judge_options.{text}" for text in options.judge_option or ()] + list(options.set or ())
-    plan = from_options(JudgePlan, apply_settings(data, settings))
+    data = apply_settings(data, options.judge_option or (), JUDGE_OPTION)
+    plan = from_options(JudgePlan, apply_settings(data, options.set or ()))
     check_machine(plan)
     return plan
 

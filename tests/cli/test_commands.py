@@ -89,6 +89,19 @@ MISTAKES = [
     (["eval", "--suite", "reasoning", "--meter", "codecarbn", "x"], "codecarbon"),
     (["eval", "--suite", "reasoning", "--country", "DEX", "x"], "no grid intensity for country 'dex'"),
     (["eval", "--suite", "reasoning", "--set", "foo", "x"], "--set 'foo' is not key=value"),
+    (
+        ["eval", "--suite", "reasoning", "--engine-option", "nonsense", "x"],
+        "--engine-option 'nonsense' is not key=value; write e.g. --engine-option rpm=60",
+    ),
+    (
+        ["eval", "--suite", "reasoning", "--judge-option", "nonsense", "x"],
+        "--judge-option 'nonsense' is not key=value; write e.g. --judge-option dtype=bfloat16",
+    ),
+    (["eval", "--suite", "reasoning", "--device", "foo", "x"], "no device 'foo'; use auto, cpu, cuda"),
+    (
+        ["eval", "--suite", "reasoning", "--engine-option", "nope=1", "x"],
+        "engine transformers has no option 'nope'; known: batch_tokens",
+    ),
     (["eval", "--suite", "reasoning", "--set", "limt=3", "x"], "unknown key 'limt'; did you mean 'limit'"),
     (["eval", "--plan", "none.yaml"], "no file 'none.yaml'"),
     (["train"], "missing argument 'method'"),
