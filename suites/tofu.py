@@ -34,6 +34,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from harness.engines.endpoint_texts import NEEDS_TOKENS
 from harness.errors import BadInput, BadPlan
 from harness.hashing import hash_json
 from harness.protocols import Row, TaskContext, TaskRef
@@ -102,6 +103,8 @@ class Tofu(RequestTask):
 
     def requests(self, item: Item) -> Asked:
         """The answer, then the likelihoods: of the right one, its paraphrase where there is one, the wrong ones."""
+        if getattr(self.engine.tokenizer, "is_text", False):
+            raise BadInput(f"task {self.name!r} {NEEDS_TOKENS}")
         question = item.doc["question"]
         prompt, ids = self.encode(question if self.in_chat else f"Question: {question}\nAnswer:")
         texts = [item.target or "", *item.doc["paraphrase"], *item.doc["wrong"]]

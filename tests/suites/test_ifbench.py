@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from harness import registry
 from harness.errors import BadColumns, HarnessError
-from harness.records import Completion, Output, Sample
+from harness.records import Sample
 from suites.constraints import ifbench, language
 from suites.constraints.ifbench import CHECKS, NEEDS, follows, loosened, strict_and_loose
 from suites.constraints.sentences import sentences
@@ -174,20 +175,17 @@ def test_data_that_is_not_installed_is_named_and_never_a_wrong_answer(constraint
 
 
 def test_long_answers_cost_little_time(nltk_data):
-    """No expression of a check backtracks: the worst texts of 200,000 characters, every check, in seconds."""
+    """No expression of a check backtracks: every check reads the worst texts of 100,000 characters in seconds."""
     args = {
         "N": 2, "small_n": 2, "min_words": 1, "max_words": 2, "percentage": 3, "reference_text": "abc",
         "options": "a/b", "sep": "-", "prompt_to_repeat": "x", "n_start": 1, "n_end": 2, "word": "w", "keyword": "k",
         "n": 1, "m": 1, **{f"keyword{i}": "q" for i in range(1, 6)},
     }  # fmt: skip
-    slow = {"format:line_indent", "words:start_verb"}
-    for text in ("\n" * 200_000 + "x", '"' + "," * 200_000, ". " * 100_000, "Question 1" + " " * 200_000):
-        for constraint in sorted(set(CHECKS) - slow):
+    for text in ("\n" * 100_000 + "x", '"' + "," * 100_000, ". " * 50_000, "Question 1" + " " * 100_000):
+        for constraint in sorted(set(CHECKS) - {"words:start_verb"}):  # whose tagger is nltk's
+            begun_s = time.process_time()
             follows(constraint, text, args)
-
-
-def one(item, text: str) -> list[Completion]:
-    return [Completion(outputs=(Output(text, (1,), "stop"),))]
+            assert time.process_time() - begun_s < 5, constraint
 
 
 def test_the_four_metrics(mirror, context):

@@ -5,21 +5,28 @@ from __future__ import annotations
 import pytest
 
 from harness.evaluate import evaluate
-from harness.plan import EnergySpec, EvalPlan
+from harness.plan import EnergySpec, EngineSpec, EvalPlan
 from harness.store import Store
+from tests.conftest import build_llama
 
 FOUR = {f"{level}_level_{how}_acc" for level in ("prompt", "inst") for how in ("strict", "loose")}
 
 
+def plan(model, data_dir, runs, **settings):
+    given = {"suites": ["instruction", "unlearning"], "limit": 5, **settings}
+    return EvalPlan(
+        checkpoints=[str(model)], data_dir=data_dir, runs=runs, sampling={"max_tokens": 12},
+        energy=EnergySpec(idle_s=0), **given,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def runs(mirror, tiny_llama, tmp_path_factory):
-    plan = EvalPlan(
-        checkpoints=[str(tiny_llama)], suites=["instruction", "unlearning"], limit=5, data_dir=mirror,
-        runs=tmp_path_factory.mktemp("runs"), sampling={"max_tokens": 12}, energy=EnergySpec(idle_s=0), cache="off",
-    )  # fmt: skip
-    return {run.suite: run for run in evaluate(plan)}
+    records = evaluate(plan(tiny_llama, mirror, tmp_path_factory.mktemp("runs")))
+    return {run.suite: run for run in records}
 
 
+@pytest.mark.mirror
 def test_ifeval_and_ifbench_have_all_four_figures_with_intervals(runs):
     run = runs["instruction"]
     for task in ("ifeval", "ifbench"):
@@ -33,6 +40,7 @@ def test_ifeval_and_ifbench_have_all_four_figures_with_intervals(runs):
                 assert metric.interval == "wilson"
 
 
+@pytest.mark.mirror
 def test_the_headline_is_the_mean_of_the_two_and_the_others_stand_beside(runs):
     run = runs["instruction"]
     assert set(run.headline_metrics) == {"ifeval", "ifbench"}
@@ -43,6 +51,7 @@ def test_the_headline_is_the_mean_of_the_two_and_the_others_stand_beside(runs):
     assert run.metrics["turn_constraints"]["turn_accuracy"].n == 20
 
 
+@pytest.mark.mirror
 def test_only_checks_that_lack_data_fail(runs):
     """Whatever this machine has of nltk's data."""
     run = runs["instruction"]
@@ -52,9 +61,35 @@ def test_only_checks_that_lack_data_fail(runs):
     assert all("nltk.downloader" in sample.error for sample in failed)
 
 
+@pytest.mark.mirror
 def test_unlearning_reports_utility_and_leaves_forget_quality_open(runs):
     run = runs["unlearning"]
     assert run.headline.name == "model utility"
     assert run.headline.value == run.metrics["tofu"]["model_utility"].value is not None
     assert run.metrics["tofu"]["forget_quality"].value is None
     assert run.n_failed == 0
+
+
+@pytest.mark.mirror
+def test_a_judge_without_form_is_counted_and_the_rules_stand(mirror, tiny_llama, tmp_path):
+    """The first four groups, one of which a rule checks; random weights judge themselves."""
+    asked = {"suites": [], "tasks": ["followbench"], "limit": 20, "judge": str(tiny_llama)}
+    (run,) = evaluate(plan(tiny_llama, mirror, tmp_path, **asked))
+    metrics = run.metrics["followbench"]
+    unreadable = metrics["judge_unreadable (self-judged)"]
+    assert (unreadable.value, run.n_failed) == (1.0, 0)
+    assert unreadable.n + metrics["hard_satisfaction"].n == 20
+    ruled = metrics["judge_hard_satisfaction_level_1 (self-judged)"]
+    assert ruled.n == metrics["hard_satisfaction_level_1"].n
+
+
+@pytest.mark.mirror
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_both_suites_on_vllm(mirror, tmp_path):
+    pytest.importorskip("vllm")
+    wide = build_llama(tmp_path / "llama", hidden=128)  # heads as wide as vLLM's kernels want them
+    engine = EngineSpec(name="vllm", options={"max_model_len": 4096})
+    instruction, unlearning = evaluate(plan(wide, mirror, tmp_path / "runs", engine=engine, limit=3))
+    assert (instruction.n_samples, unlearning.n_samples, unlearning.n_failed) == (12, 3, 0)
+    assert instruction.metrics["turn_constraints"]["turn_accuracy"].n == 12

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import hmean, ks_2samp
 
 from harness import registry
+from harness.engines.endpoint_texts import TextTokenizer
 from harness.errors import BadInput, BadPlan
 from harness.records import LoglikelihoodRequest
 from suites.tofu import Losses, ks_log_ratio, probability, rouge_l_recall, truth_score
@@ -172,3 +174,10 @@ def test_a_failed_sample_is_in_no_figure(mirror, context):
 def test_an_unknown_forget_set_is_named(mirror, context):
     with pytest.raises(BadPlan, match="forget=forget50 is none of forget10, forget05, forget01"):
         bind(mirror, context, forget="forget50")
+
+
+def test_a_server_whose_tokens_are_not_known_is_refused(mirror, context):
+    engine = SimpleNamespace(tokenizer=TextTokenizer("model", chat=False))
+    task = registry.load("task", "tofu")(ref("tofu"), context(mirror, limit=1, engine=engine))
+    with pytest.raises(BadInput, match=r"'tofu' counts tokens.*tokenizer=FOLDER"):
+        task.requests(next(iter(task._items.values())))
