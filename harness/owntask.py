@@ -26,10 +26,10 @@ from harness.templates import template
 OWN = "own"
 """The native task behind such an entry."""
 SCORERS = (
-    "exact_match", "contains", "regex", "number", "f1", "rouge", "math", "letter", "choice",
+    "exact_match", "contains", "regex", "number", "f1", "rouge", "math", "letter", "choice", "judge",
 )  # fmt: skip
 NEEDS_CHOICES = ("choice", "letter")
-WITHOUT_TARGET = ("regex",)
+WITHOUT_TARGET = ("regex", "judge")
 
 
 class ScorerEntry(Strict):
@@ -44,6 +44,9 @@ class ScorerEntry(Strict):
     )
     tolerance: float | None = Field(
         default=None, ge=0, description="number: relative difference that counts as equal; default 1e-6"
+    )
+    rubric: str | None = Field(
+        default=None, description="judge: what a good answer is, in words, or a rubric file (docs/judge.md)"
     )
 
     @field_validator("name")
@@ -60,7 +63,7 @@ class ScorerEntry(Strict):
     @model_validator(mode="after")
     def _settings_fit(self) -> Self:
         of = {
-            "pattern": ("regex",), "tolerance": ("number",),
+            "pattern": ("regex",), "tolerance": ("number",), "rubric": ("judge",),
             "ignore_case": ("exact_match", "contains", "regex"),
         }  # fmt: skip
         for setting, names in of.items():
@@ -68,6 +71,8 @@ class ScorerEntry(Strict):
                 raise ValueError(f"scorer {self.name!r} has no {setting}; it is for {', '.join(names)}")
         if self.name == "regex" and self.pattern is None:
             raise ValueError("scorer 'regex' needs a pattern: {name: regex, pattern: '...'}")
+        if self.name == "judge" and self.rubric is None:
+            raise ValueError("scorer 'judge' needs a rubric: {name: judge, rubric: 'what a good answer is'}")
         return self
 
 
@@ -144,7 +149,9 @@ class OwnFields(Strict):
             if name not in WITHOUT_TARGET and ".py:" not in name and self.target is None:
                 raise ValueError(f"scorer {name!r} needs the right answer; add target: COLUMN")
         if "choice" in self.scorer_names and len(self.scorer_names) > 1:
-            raise ValueError("scorer 'choice' reads no answer, it compares likelihoods; give it a task of its own")
+            raise ValueError(
+                "scorer 'choice' reads no answer, it compares likelihoods; give it a task of its own"
+            )
 
     @property
     def scorer_names(self) -> list[str]:
@@ -161,14 +168,18 @@ def own_options(entry: OwnFields, folder: Path) -> dict[str, Json]:
     """
     given = entry.model_dump(include=set(OwnFields.model_fields), exclude_none=True)
     scorers = given.get("scorer") or [{"name": name} for name in entry.scorer_names]
-    given["scorer"] = [{**scorer, "name": beside(scorer["name"], folder)} for scorer in scorers]
+    files = ("name", "rubric")
+    given["scorer"] = [
+        {key: beside(value, folder) if key in files else value for key, value in scorer.items()}
+        for scorer in scorers
+    ]
     given["data"] = beside(str(entry.data), folder)
     return given
 
 
 def beside(name: str, folder: Path) -> str:
     """A path as seen from the suite file; names of datasets and of scorers stay what they are."""
-    is_path = name.startswith(("./", "../", "~")) or ".py:" in name or name.endswith(".py")
+    is_path = name.startswith(("./", "../", "~")) or ".py:" in name or name.endswith((".py", ".yaml", ".yml"))
     if not is_path and not is_data_file(name):
         return name
     path = Path(name).expanduser()

@@ -13,19 +13,23 @@ alone: the mean of 1 / choices.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from string import ascii_uppercase
 from typing import ClassVar
 
 from harness.errors import BadInput, BadPlan
 from harness.groups import grouped_metrics
 from harness.hashing import hash_json
+from harness.judging.asking import grade_with, metric_name, note_of
+from harness.judging.figures import rubric_metrics, rubric_verdicts
+from harness.judging.rubric import Rubric, read_rubric
 from harness.owntask import OwnFields
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Json, Metric, Sample, Score
-from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
 from suites.lettered import letter_of
 from suites.own_choices import mean_chance
 from suites.own_rows import CHOICES, CLUSTER, GROUP, OwnRows
@@ -52,19 +56,44 @@ class OwnTask(RequestTask):
         as_it_has = False if self.compares_likelihoods else None
         self.uses_chat = as_it_has if self.entry.chat in (None, "auto") else bool(self.entry.chat)  # type: ignore[misc]
         self._scorers = self._read_scorers()
+        self._rubric = self._read_rubric()
+        self.graded_apart = self._rubric is not None and context.judge is not None  # type: ignore[misc]
 
     # What is scored
 
+    @property
+    def _where(self) -> str:
+        return f"{self._lines['scorer']}: " if "scorer" in self._lines else ""
+
+    def _read_rubric(self) -> Rubric | None:
+        """The judge's rubric. Raises: BadPlan: a judge alone is to score, and --judge names none."""
+        texts = [scorer.rubric for scorer in self.entry.scorer or () if scorer.name == "judge"]
+        if not texts:
+            return None
+        text = str(texts[0])
+        rubric = (
+            read_rubric(Path(text)) if text.endswith((".yaml", ".yml")) else Rubric(name="rubric", text=text)
+        )
+        if self.context.judge is not None:
+            self.notes.append(note_of(self.context.judge))
+        elif self._names == ["judge"] and self.context.engine is not None:
+            raise BadPlan(
+                f"{self._where}scorer 'judge' asks a model; name it with --judge, or add another scorer"
+            )
+        else:
+            self.notes.append("scorer 'judge' is left out: no --judge was named")
+        return rubric
+
     def _read_scorers(self) -> list[Scorer | UserScorer]:
         """Scorers that read the answer's text."""
-        where = f"{self._lines['scorer']}: " if "scorer" in self._lines else ""
+        where = self._where
         if "letter" in self._names and CHOICES not in str(self.entry.prompt):
             raise BadPlan(f"{where}scorer 'letter' wants the choices shown: put {{choices}} into the prompt")
         found: list[Scorer | UserScorer] = []
         for scorer in self.entry.scorer or ():
             if ".py:" in scorer.name:
                 found.append(user_scorer(scorer.name, where))
-            elif scorer.name not in ("choice", "letter"):
+            elif scorer.name not in ("choice", "letter", "judge"):
                 found.append(text_scorer(scorer, where))
         return found
 
@@ -102,6 +131,7 @@ class OwnTask(RequestTask):
         """Of the rows and of what is asked and scored; where the files lie does not matter."""
         entry = self.entry.model_dump(exclude={"data", "scorer"})
         scorers = [scorer.identity for scorer in self._scorers]
+        scorers += [] if self._rubric is None else [self._rubric.model_dump()]
         items = [[item.id, item.doc, item.target, item.metadata] for item in self._items.values()]
         return hash_json([self.version, entry, self._names, scorers, self.context.chat, self.sampling, items])
 
@@ -138,7 +168,11 @@ class OwnTask(RequestTask):
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
         if self.compares_likelihoods:
             return _likeliest(item, [completion.loglikelihood for completion in completions])
-        answers = [output.text for completion in completions for output in completion.outputs]
+        return self._by_rules(
+            item, [output.text for completion in completions for output in completion.outputs]
+        )
+
+    def _by_rules(self, item: Item, answers: Sequence[str]) -> dict[str, Score]:
         found: dict[str, Score] = {}
         if "letter" in self._names:
             found |= _letters(item, answers)
@@ -148,13 +182,37 @@ class OwnTask(RequestTask):
                 found[name] = Score(sum(one[name] for one in graded) / len(graded))
         return found
 
+    def grade(self, samples: Sequence[Sample]) -> Iterable[Sample]:
+        """By the rules, then by the judge; of several answers of a prompt the judge reads the first."""
+        judge, rubric = self.context.judge, self._rubric
+        if judge is None or rubric is None:
+            return super().grade(samples)
+        by_rules = (  # one after another: none is needed once it is graded
+            scored(sample, partial(self._by_rules, self._items[sample.sample_id], sample.outputs))
+            for sample in samples
+        )
+        return grade_with(judge, by_rules, rubric_verdicts(judge, rubric, self._for_the_judge))
+
+    def _for_the_judge(self, sample: Sample) -> tuple[str, str]:
+        """The request and the answer; the right answer stands below the request."""
+        doc = self._items[sample.sample_id].doc
+        reference = "".join(f"\n\n(A right answer: {target})" for target in doc["targets"])
+        return f"{doc['prompt']}{reference}", sample.outputs[0]
+
+    @property
+    def _judged_names(self) -> list[str]:
+        judge, rubric = self.context.judge, self._rubric
+        if judge is None or rubric is None:
+            return []
+        return [metric_name(judge, rubric.name), metric_name(judge, "unreadable")]
+
     @property
     def metric_names(self) -> Sequence[str]:
         if self.entry.group is None:
-            return list(self.metrics)
+            return [*self.metrics, *self._judged_names]
         groups = dict.fromkeys(str(item.metadata[GROUP]) for item in self._items.values())
         suffixes = ["", "/macro", *(f"/{group}" for group in groups)]
-        return [f"{name}{suffix}" for name in self.metrics for suffix in suffixes]
+        return [f"{name}{suffix}" for name in self.metrics for suffix in suffixes] + self._judged_names
 
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
         """Mean of each metric; with a group, also of every group and over the groups."""
@@ -164,6 +222,8 @@ class OwnTask(RequestTask):
                 found[name] = aggregate_metric(samples, name, spec)
             else:
                 found |= grouped_metrics(samples, name, spec, GROUP)
+        if self.context.judge is not None and self._rubric is not None:
+            found |= rubric_metrics(self.context.judge, self._rubric, samples)
         return found
 
 

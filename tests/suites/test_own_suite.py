@@ -298,6 +298,50 @@ def test_a_pattern_that_runs_away_fails_its_sample(suite) -> None:
     assert "took over 1 s" in str(sample.error)
 
 
+class Grader:
+    """A judge that grades by the length of the answer, and once says nothing that can be read."""
+
+    name = "grader"
+    judges_itself = False
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def identity(self) -> dict:
+        return {"name": self.name}
+
+    def submit(self, conversations, max_tokens: int = 256) -> list[Future[str]]:
+        futures = []
+        for turns in conversations:
+            self.asked.append(turns[-1]["content"])
+            futures.append(Future[str]())
+            readable = "Spain" not in turns[-1]["content"]
+            futures[-1].set_result("Good. [[4]]" if readable else "Who knows?")
+        return futures
+
+
+def test_a_judge_grades_by_a_rubric_beside_the_rules(suite) -> None:
+    file = suite(ASK + "scorer: [contains, {name: judge, rubric: Is it brief}]")
+    judge = Grader()
+    task = bind(file, judge=judge)
+    found = task.aggregate(run_whole(task))
+    assert {name: metric.value for name, metric in found.items()} == {
+        "contains": pytest.approx(1 / 3), "judge_rubric": 4.0, "judge_unreadable": pytest.approx(1 / 3),
+    }  # fmt: skip
+    assert (found["judge_rubric"].n, list(found)) == (2, list(task.metric_names))
+    assert "Is it brief" in judge.asked[0]
+    assert "(A right answer: Paris)" in judge.asked[0]
+    assert "judged by grader" in task.notes[0]
+
+
+def test_without_a_judge_the_rules_score_and_a_note_says_so(suite) -> None:
+    task = bind(suite(ASK + "scorer: [contains, {name: judge, rubric: Is it brief}]"))
+    assert list(task.aggregate(run_whole(task))) == ["contains"]
+    assert task.notes == ["scorer 'judge' is left out: no --judge was named"]
+    with pytest.raises(BadPlan, match=r"my\.yaml:7: scorer 'judge' asks a model; name it with --judge"):
+        bind(suite(ASK + "scorer: {name: judge, rubric: Is it brief}"))
+
+
 # What is said of a mistake
 
 
