@@ -61,7 +61,7 @@ def statements(data: DataSource) -> list[Statement]:
     """
     try:
         rows = data.rows(
-            SAFENLP, "toxiGen", "train", columns=("text", "toxicity_score", "label", "target_groups")
+            SAFENLP, "toxiGen", "train", columns=("id", "text", "toxicity_score", "label", "target_groups")
         )
         found = [_of_safenlp(row) for row in rows]
     except DatasetUnavailable as exc:

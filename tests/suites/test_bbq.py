@@ -213,6 +213,8 @@ def test_a_run_by_likelihood(mirror, context):
     assert list(metrics)[:5] == [
         "accuracy", "accuracy_ambiguous", "bias_ambiguous", "accuracy_disambiguated", "bias_disambiguated",
     ]  # fmt: skip
+    low, high = metrics["bias_ambiguous"].ci95 or (-1.0, 1.0)
+    assert low <= metrics["bias_ambiguous"].value <= high
     stances = [s.scores["stance"].value for s in samples if s.metadata["condition"] == "ambiguous"]
     assert metrics["bias_ambiguous"].value == sum(stances) / 2
     assert "bias_ambiguous_Age" in metrics

@@ -9,7 +9,7 @@ import pytest
 from harness import registry
 from harness.errors import BadPlan
 from harness.records import Completion, GenerateRequest, Output, Sample, Score
-from suites.thinking import change
+from suites.thinking_figures import change
 from tests.conftest import byte_tokenizer
 from tests.suites.conftest import ref, run_whole
 from tests.suites.test_refusals import Said, rubric
@@ -71,7 +71,7 @@ def test_a_budget_of_nothing_closes_the_thinking_at_once(mirror, context):
     assert engine.asked[0].sampling.max_tokens == 20
     assert (sample.outputs, sample.finish_reasons) == (("Use kill.",), ("stop",))
     metrics = task.aggregate([sample])
-    assert metrics["thinking_tokens@0"].value == 0.0
+    assert "thinking_tokens@0" not in metrics
     assert metrics["over_refusal_on_safe@0"].value == 0.0
 
 
@@ -128,6 +128,12 @@ def test_models_without_tags_get_a_plain_span(mirror, context):
         lead = "Let me think about this first.\n"
         assert engine.prompts()[1].endswith(lead + "abc" * 4 + "\n\nMy reply:\n")
         assert engine.asked[0].sampling.stop == ()
+
+
+def test_tags_may_be_named_where_the_template_is_a_servers(mirror, context):
+    engine = Scripted(("ok", True), template="the server's {{ messages[0]['content'] }}")
+    one(context, mirror, engine, 0, tags="<thinking>")
+    assert engine.prompts()[0].endswith("<thinking>\n\n</thinking>\n\n")
 
 
 def test_a_template_that_opens_the_thinking_is_not_opened_twice(mirror, context):
@@ -197,14 +203,14 @@ def test_a_real_model_thinks_up_to_its_budgets(mirror, context):
     assert [s.metadata["budget"] for s in samples[:3]] == [0, 12, 30]
     assert all(s.error is None and len(s.outputs) == len(s.finish_reasons) == 1 for s in samples)
     metrics = task.aggregate(samples)
-    assert metrics["thinking_tokens@0"].value == 0.0
     assert 0 < metrics["thinking_tokens@12"].value <= 12 < metrics["thinking_tokens@30"].value <= 30
     assert metrics["thinking_tokens@12"].unit == "tokens"
     assert metrics["balanced@30"].n == 4
     assert {"refusal_on_unsafe_change@12", "over_refusal_on_safe_change@30", "extractors_disagree"} <= set(
         metrics
     )
-    used = sum(s.scores[f"thinking_tokens@{s.metadata['budget']}"].value for s in samples)
+    thought = [s.scores.get(f"thinking_tokens@{s.metadata['budget']}") for s in samples]
+    used = sum(score.value for score in thought if score is not None)
     assert used < sum(s.output_tokens for s in samples) <= used + 4 * 12
 
 
