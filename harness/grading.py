@@ -9,20 +9,21 @@ from typing import Literal
 from harness.binding import Bound
 from harness.journal import Key
 from harness.judging.model import JudgeModel
+from harness.kept import SamplesOf
 from harness.protocols import Window
 from harness.records import Sample
 
 Where = Literal["here", "elsewhere"]
 
 
-def waiting(bound: Bound, samples: Mapping[Key, Sample]) -> dict[str, list[Sample]]:
+def waiting(bound: Bound, samples: Mapping[Key, Sample]) -> dict[str, Sequence[Sample]]:
     """Answered samples of each task that are not graded, or whose judge could not be asked."""
-    found: dict[str, list[Sample]] = {}
+    found: dict[str, list[Key]] = {}
     for key in bound.keys:
         sample = samples.get(key)
         if sample is not None and not sample.graded and sample.error is None:
-            found.setdefault(sample.task, []).append(sample)
-    return found
+            found.setdefault(sample.task, []).append(key)
+    return {task: SamplesOf(samples, keys) for task, keys in found.items()}
 
 
 class Grading:
