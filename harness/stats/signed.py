@@ -16,7 +16,7 @@ def signed_mean(
     higher_is_better: bool,
     clusters: Sequence[Hashable] | None = None,
 ) -> Metric:
-    """Mean with Student's interval, resting on the clusters where there are some; never taken for a share.
+    """Mean with Student's interval, cut to [-1, 1], on the clusters where there are some; never taken for a share.
 
     Where all values are the same there is no variance to be seen: then the interval is Wilson's at as many trials as
     there are clusters, on the scale that takes -1..1 to 0..1; no mean of that range can need it wider.
@@ -34,7 +34,8 @@ def signed_mean(
         return summarise([], n_failed=n_failed, higher_is_better=higher_is_better)
     several = clusters is not None and len(set(clusters)) < len(values)
     found = clustered_mean(values, clusters, is_share=False) if several and clusters else t_mean(values)
-    ci95, interval = found.ci95, found.interval
+    ci95 = None if found.ci95 is None else (max(-1.0, found.ci95[0]), min(1.0, found.ci95[1]))
+    interval = found.interval
     trials = len(set(clusters)) if clusters else len(values)
     if len(set(values)) == 1 and trials > 1:
         low, high = wilson_interval((found.value + 1) / 2, trials)

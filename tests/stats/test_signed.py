@@ -15,11 +15,12 @@ def made(values, clusters=None):
 
 
 def test_students_interval_by_hand():
-    metric = made([1, 0, -1, 1])  # mean 1/4, variance 11/12, t(3) = 3.18245
-    assert metric.value == 0.25
-    assert metric.stderr == pytest.approx(math.sqrt(11 / 12 / 4))
-    assert metric.ci95[1] == pytest.approx(0.25 + 3.182446 * math.sqrt(11 / 48))
+    metric = made([0.1, 0.3, 0.2, 0.4])  # mean 1/4, variance 1/60, t(3) = 3.18245
+    assert metric.value == pytest.approx(0.25)
+    assert metric.stderr == pytest.approx(math.sqrt(1 / 240))
+    assert metric.ci95[1] == pytest.approx(0.25 + 3.182446 * math.sqrt(1 / 240))
     assert (metric.interval, metric.n, metric.n_failed, metric.higher_is_better) == ("t", 4, 1, False)
+    assert made([1, 0, -1, 1]).ci95[1] == 1.0  # 0.25 + 1.52 is no bias
 
 
 def test_zeros_and_ones_are_no_share():
