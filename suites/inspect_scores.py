@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.records import Metric, Sample, Score
-from harness.stats.intervals import Z95, summarise
+from harness.stats.intervals import Z95, summarise, without_variance
 
 ERRORS_OF_METRICS = {"stderr", "bootstrap_stderr"}
 SPREADS = {"std", "var"}
 """Neither a result nor an error of one: left out."""
 REPLICATES = 200
-BOOTSTRAP_S = 5.0
-"""Metrics that are slow to compute get no interval rather than minutes of resampling."""
+FEWEST_REPLICATES = 40
+BOOTSTRAP_SAMPLES = 200_000
+"""Most samples that a bootstrap reads in all: inspect's metrics take seconds for as many."""
 SELF_JUDGED = " (self-judged)"
 
 
@@ -167,7 +168,10 @@ def metrics_of(samples: Sequence[Sample], scoring: Scoring) -> dict[str, Metric]
     spread = _bootstrap(rows, ids, scoring) if bare and len(set(ids)) > 1 else {}
     for name in set(bare) & set(spread):
         stderr, low, high = spread[name]
-        metrics[name] = _with_interval(metrics[name], stderr, (low, high), "bootstrap")
+        if low == high:
+            metrics[name] = _without_variance(metrics[name], len(set(ids)))
+        else:
+            metrics[name] = _with_interval(metrics[name], stderr, (low, high), "bootstrap")
     return {name + suffix: metric for name, metric in metrics.items()}
 
 
@@ -264,8 +268,16 @@ def _metric(figure: _Figure, scored: _Scored | None, failed: int, counts: tuple[
     metric = Metric(value, n_samples - unscored, failed + unscored, upward)
     if value is None or figure.stderr is None or not math.isfinite(figure.stderr):
         return metric
+    if figure.stderr == 0:
+        return _without_variance(metric, metric.n)
     half = Z95 * figure.stderr
     return _with_interval(metric, figure.stderr, (value - half, value + half), "normal")
+
+
+def _without_variance(metric: Metric, n: int) -> Metric:
+    """No variance is seen among the samples; that is not an error of 0."""
+    found = without_variance(float(metric.value or 0.0), n)
+    return replace(metric, stderr=found.stderr, ci95=found.ci95, interval=found.interval)
 
 
 def _with_interval(metric: Metric, stderr: float, ci95: tuple[float, float], name: str) -> Metric:
@@ -282,14 +294,12 @@ def _bootstrap(
     for sample_id, row in zip(ids, rows, strict=True):
         groups.setdefault(sample_id, []).append(row)
     pools, draw, seen = list(groups.values()), random.Random(0), dict[str, list[float]]()
-    deadline = time.monotonic() + BOOTSTRAP_S
-    for _ in range(REPLICATES):
-        if time.monotonic() > deadline:
-            return {}
+    replicates = max(FEWEST_REPLICATES, min(REPLICATES, BOOTSTRAP_SAMPLES // len(rows)))
+    for _ in range(replicates):
         drawn = [_renamed(row, str(i)) for i, _ in enumerate(pools) for row in draw.choice(pools)]
         for name, figure in _compute(drawn, scoring).items():
             seen.setdefault(name, []).append(figure.value)
-    full = {name: v for name, v in seen.items() if len(v) == REPLICATES and np.isfinite(v).all()}
+    full = {name: v for name, v in seen.items() if len(v) == replicates and np.isfinite(v).all()}
     return {
         name: (float(np.std(v, ddof=1)), *map(float, np.quantile(v, [0.025, 0.975])))
         for name, v in full.items()

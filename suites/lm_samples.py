@@ -12,12 +12,16 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task as LmTask
 
 from harness.errors import HarnessError
+from harness.hashing import hash_json
 from harness.records import Completion, Json, Sample, Score
 from harness.tasks import answer_fields, scored
 from suites import lm_scoring
 
 Reader = Callable[[str, str], bool]
 """Whether an answer is right: takes the answer and the right one."""
+
+PASSAGES = ("passage", "context", "article", "story", "paragraph")
+"""Columns of lm-eval's data sets with a text that several questions are about: BoolQ, DROP, SQuAD, RACE, CoQA."""
 
 
 def blank_sample(label: str, sample_id: str, task: LmTask, instances: Sequence[Instance]) -> Sample:
@@ -27,8 +31,15 @@ def blank_sample(label: str, sample_id: str, task: LmTask, instances: Sequence[I
         sample_id=sample_id,
         prompt=prompt_of(instances),
         target=target_of(task, instances[0].doc),
-        metadata={"subtask": task.task_name, "doc_id": instances[0].doc_id},
+        metadata={"subtask": task.task_name, "doc_id": instances[0].doc_id, **passage_of(instances[0].doc)},
     )
+
+
+def passage_of(doc: Any) -> dict[str, Json]:
+    """What a document shares with others that are asked about the same text; empty where it has no text."""
+    texts = [doc.get(column) for column in PASSAGES] if isinstance(doc, dict) else []
+    text = next((text for text in texts if isinstance(text, str) and text), None)
+    return {} if text is None else {lm_scoring.PASSAGE: hash_json(text)}
 
 
 def answered_sample(

@@ -16,7 +16,7 @@ from harness.feeding import FedTask, Question, pieces
 from harness.hashing import hash_json
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Request, Sample
-from suites import lm_scoring
+from suites import lm_scoring, lm_totals
 from suites.lettered import form_of
 from suites.lm_build import Built, Wanted, build, filled
 from suites.lm_model import HarnessLM
@@ -113,7 +113,7 @@ class LmEvalTask(FedTask):
         if any(found is None for found in names):
             return None
         totals = {
-            task.task_name: lm_scoring.total_task(task, [], 0, found or [])
+            task.task_name: lm_totals.total_task(task, [], 0, found or [])
             for task, found in zip(tasks, names, strict=True)
         }
         if self._weighted:
@@ -207,9 +207,11 @@ class LmEvalTask(FedTask):
         """lm-eval's metrics: of the group first, then of its parts as metric/part."""
         by_task: dict[str, list[Sample]] = {name: [] for name in self._built.loaded.tasks}
         for sample in samples:
-            by_task[self._built.subtask[sample.sample_id]].append(sample)
+            # without the texts: they are not summed, and they are what is large
+            scores = replace(sample, prompt="", outputs=())
+            by_task[self._built.subtask[sample.sample_id]].append(scores)
         totals = {
-            name: lm_scoring.total_task(
+            name: lm_totals.total_task(
                 task,
                 by_task[name],
                 self.options.bootstrap_iters,
@@ -219,13 +221,13 @@ class LmEvalTask(FedTask):
         }
         return self._merge(totals)
 
-    def _merge(self, totals: Mapping[str, lm_scoring.TaskTotals]) -> dict[str, Metric]:
+    def _merge(self, totals: Mapping[str, lm_totals.TaskTotals]) -> dict[str, Metric]:
         if len(totals) == 1 and not self._weighted:
             return dict(next(iter(totals.values())).metrics)
         groups = self._built.loaded.groups
-        merged = lm_scoring.total_group(groups[0], totals) if self._weighted else lm_scoring.total_tag(totals)
+        merged = lm_totals.total_group(groups[0], totals) if self._weighted else lm_totals.total_tag(totals)
         for group in groups[1:]:
-            parts = lm_scoring.total_group(group, totals)
+            parts = lm_totals.total_group(group, totals)
             merged |= {f"{metric}/{group.name}": value for metric, value in parts.items()}
         for name, total in totals.items():
             merged |= {f"{metric}/{name}": value for metric, value in total.metrics.items()}

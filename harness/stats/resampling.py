@@ -60,7 +60,7 @@ def bootstrap_rows(
     if np.ptp(found) <= 1e-12 * max(1.0, abs(value)):  # no variance is seen; that is not an error of 0
         return Estimate(value, error, None, None)
     limits = bca_limits(found, value, _leave_outs(data, units, statistic))
-    return Estimate(value, error, limits, "bootstrap" if clusters is None else "cluster-bootstrap")
+    return Estimate(value, error, limits, "cluster-bootstrap" if len(units) < len(data) else "bootstrap")
 
 
 def bca_limits(
