@@ -13,11 +13,13 @@ from harness.judging.pairwise import both_orders, preference
 from harness.judging.rubric import MAX_TOKENS, Rubric
 from harness.protocols import Judge
 from harness.records import Metric, Sample, Score
+from harness.stats.agreement import agreement_metric, kappa_metric
 from harness.stats.intervals import mean, summarise
 from harness.stats.length_control import length_controlled
 from harness.tasks import MetricSpec, aggregate_metric
 
 INCONSISTENT = "position_inconsistent"
+CHOICE_OF_WIN = {0.0: "A", 0.5: "tie", 1.0: "B"}
 
 
 class PairNames(NamedTuple):
@@ -115,3 +117,33 @@ def rubric_metrics(judge: Judge, rubric: Rubric, samples: Sequence[Sample]) -> d
         ),
         unreadable: aggregate_metric(samples, unreadable, MetricSpec(higher_is_better=False)),
     }
+
+
+def agreement_metrics(judge: Judge, samples: Sequence[Sample], rubric: Rubric | None) -> dict[str, Metric]:
+    """Cohen's kappa of the judge with the samples' targets, which people gave.
+
+    Over the samples whose verdict could be read; the others are counted beside it. Figures that compare two models are
+    left out: in a labelled set A and B are anybody's.
+
+    Args: rubric: of labelled grades; None: the labels are A, B or tie.
+    """
+    figures = pair_metrics(judge, samples) if rubric is None else rubric_metrics(judge, rubric, samples)
+    names = PairNames.of(judge)
+    scored = names.win if rubric is None else metric_name(judge, rubric.name)
+    read = [
+        (score.value, s.target) for s in samples if (score := s.scores.get(scored)) and s.target is not None
+    ]
+    known = [(value, target) for value, target in read if value is not None]
+    said = [int(value) if rubric else CHOICE_OF_WIN[value] for value, _ in known]
+    labels = [int(target) if rubric else target for _, target in known]
+    categories: Sequence[str | int] = rubric.grades if rubric else pairwise.CHOICES
+    found = {
+        metric_name(judge, "kappa"): kappa_metric(said, labels, categories=categories),
+        metric_name(judge, "agreement"): agreement_metric(said, labels),
+    }
+    if rubric is not None:
+        weighted = kappa_metric(said, labels, categories=categories, weights="quadratic")
+        found[metric_name(judge, "kappa_quadratic")] = weighted
+    failed = figures[scored].n_failed
+    beside = {name: metric for name, metric in figures.items() if name not in (names.win, names.controlled)}
+    return {name: replace(metric, n_failed=failed) for name, metric in found.items()} | beside

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from harness.cli.main import run as harness
 from harness.judging.choice import foreign_name
-from tests.cli.test_commands import harness
 from tests.cli.test_eval_endpoint import run_of, samples_of
 from tests.engines.endpoint_server import MODEL, Act, running
+from tests.judging.test_judged import by_rule, longer
 
-TASK = ("--tasks", "judged_sums", "--limit", "6", "--set", "energy.idle_s=0")
+TASK = ("--tasks", "judged_sums", "--limit", "6")
+IDLE = ("--set", "energy.idle_s=0")
 FAST = ("--judge-option", "backoff_s=0.05", "--judge-option", "retries=1")
 
 
@@ -22,10 +25,21 @@ def server():
         yield found
 
 
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def evaluate(plugin, tmp_path):
-    def run(*arguments, **given):
-        return harness("eval", *TASK, *arguments, cwd=tmp_path, **given)
+def evaluate(plugin, tmp_path, monkeypatch, capsys):
+    """The command line in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        task = () if "--tasks" in arguments else TASK
+        code = harness(["eval", *task, *IDLE, *arguments])
+        return Done(code, *capsys.readouterr())
 
     return run
 
@@ -74,12 +88,20 @@ def test_verdicts_are_read_back_and_a_run_says_so(evaluate, server, tiny_llama, 
     assert any("6 of 6 answers of the judge adder came from the response cache" in n for n in second["notes"])
 
 
-def test_without_the_cache_the_judge_is_asked_anew(evaluate, server, tiny_llama, tmp_path):
+def test_without_the_cache_the_judge_is_asked_anew_and_its_price_stands_apart(
+    evaluate, server, tiny_llama, tmp_path
+):
+    """One per token: the cost is the number of the judge's tokens, and of those few that asked what the server can."""
+    priced = ("--judge-option", "price_in=1000000", "--judge-option", "price_out=1000000")
     for run in ("one", "two"):
         server.arm()
-        done = evaluate(str(tiny_llama), "--judge", server.spec, "--no-cache", "--runs", run, *FAST)
+        done = evaluate(str(tiny_llama), "--judge", server.spec, "--no-cache", "--runs", run, *FAST, *priced)
         assert done.returncode == 0, done.stderr
         assert verdicts_asked(server) == 6
+        (file,) = tmp_path.glob(f"{run}/*/run.json")
+        judge = json.loads(file.read_text())["engine"]["judge"]
+        tokens = judge["prompt_tokens"] + judge["output_tokens"]
+        assert 6 < tokens <= judge["cost"] < tokens + 200
 
 
 def test_a_judge_that_dies_fails_samples_and_is_asked_again_alone(evaluate, server, tiny_llama, tmp_path):
@@ -99,8 +121,8 @@ def test_a_judge_that_dies_fails_samples_and_is_asked_again_alone(evaluate, serv
     server.arm(lambda path, body, number: None)
     done = evaluate(str(tiny_llama), "--judge", server.spec)
     assert done.returncode == 0, done.stderr
-    assert "loading" in done.stderr
-    assert str(tiny_llama) not in done.stderr, "the model that answered already is not loaded"
+    assert f"loading {server.url}" in done.stderr
+    assert f"loading {tiny_llama}" not in done.stderr, "the model that answered already is not loaded"
     assert verdicts_asked(server) == lost
     assert [s.outputs for s in samples_of(tmp_path)] == answers
     assert run_of(tmp_path)["n_failed"] == 0
@@ -179,3 +201,42 @@ def test_a_judge_that_cannot_be_used_is_one_line_before_anything_runs(
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
     assert "loading" not in done.stderr
+
+
+def test_own_prompts_are_judged_against_references(evaluate, server, tiny_llama, tmp_path):
+    """The judge takes the longer answer: a reference of 2,000 letters beats the random model, an empty one loses."""
+    rows = [{"q": f"Say {i}.", "reference": "x" * 2000 if i % 4 else ""} for i in range(8)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server.act = by_rule(longer)
+    done = evaluate(
+        str(tiny_llama),
+        "--judge",
+        server.spec,
+        *FAST,
+        "--tasks",
+        "judged_pairs,data=p.jsonl,prompt=q,max_tokens=16",
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = run_of(tmp_path)["metrics"]["judged_pairs"]
+    assert metrics["judge_win_rate"]["value"] == 0.25
+    assert 0 < metrics["judge_lc_win_rate"]["value"] < 1
+    assert metrics["position_inconsistent"]["value"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("judged_pairs,data=p.jsonl", "has no column 'prompt'; it has q"),
+        ("judged_pairs,data=p.jsonl,prompt=q", "row 1: 'reference' is 7, which is no text"),
+        ("judged_pairs", "lacks data"),
+    ],
+)
+def test_a_task_that_lacks_something_is_one_line(evaluate, tiny_llama, tmp_path, task, message):
+    (tmp_path / "p.jsonl").write_text('{"q": "Say 1.", "reference": 7}\n')
+    done = evaluate(str(tiny_llama), "--judge", str(tiny_llama), "--tasks", task)
+    assert (done.returncode, message in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+
+
+def test_a_judged_task_without_a_judge_says_what_to_give(evaluate, tiny_llama):
+    done = evaluate(str(tiny_llama), "--tasks", "judged_pairs,data=p.jsonl")
+    assert (done.returncode, "give --judge MODEL" in done.stderr) == (2, True), done.stderr
