@@ -1,7 +1,8 @@
 """A judge on what is there already: two finished runs, one run by a rubric, a set that people labelled.
 
 What the judge said lies in RUNS/.judged/<name>/: verdicts.jsonl (a line per sample, with the judge's words),
-energy.jsonl (of every command that asked), and result.json, last. Verdicts are in the response cache, so that a command that was stopped goes on.
+energy.jsonl (of every command that asked), and result.json, last. Verdicts are in the response cache, so that a
+command that was stopped goes on.
 """
 
 from __future__ import annotations
