@@ -14,16 +14,19 @@ class Powers:
     """What the closed loops that were measured reached."""
 
     def __init__(self) -> None:
-        self.best_rate: float | None = None
-        """Most requests per second."""
+        self._rates: dict[str, float] = {}
         self._by_lengths: dict[str, list[float]] = {}
 
     def add(self, point: Point, measured: Measured) -> None:
         rate, value = measured.rate(len(measured.logs)), power_of(measured)
         if point.concurrency is None or rate is None or value is None:
             return
-        self.best_rate = max(rate, self.best_rate or 0.0)
+        self._rates[point.lengths] = max(rate, self._rates.get(point.lengths, 0.0))
         self._by_lengths.setdefault(point.lengths, []).append(value)
+
+    def best_rate(self, point: Point) -> float | None:
+        """Most requests per second at the point's lengths; None: no closed loop was answered."""
+        return self._rates.get(point.lengths)
 
     def passed(self, point: Point) -> bool:
         """Whether the concurrencies so far, at the point's lengths, have left the knee behind."""

@@ -120,20 +120,25 @@ class ServingLatency(RequestTask):
     def run(self, todo: Sequence[str], record: Record) -> None:
         """Load by load. One of which anything is missing is measured as a whole."""
         self._check_length()
-        wanted = set(todo)
         powers = Powers()
-        for point in self.load.points():
+        for point in self._due(set(todo)):
             items = self.items_of(point)
-            needed = point.concurrency is not None and bool(self.load.utilisations) and not powers.best_rate
-            if not wanted.intersection(item.id for item in items) and not needed:
-                continue
-            reason = self._left_out(point, powers)
+            reason, rate = self._left_out(point, powers), powers.best_rate(point)
             if reason is not None:
                 for item in items:
-                    record(self._skipped(item, reason))
-                continue
-            run = LoadRun(self, point, powers.best_rate)
-            powers.add(point, run.measure(items, record))
+                    record(replace(self._blank(item), metadata={**item.metadata, "not_sent": reason}))
+            elif point.utilisation is not None and rate is None:
+                for item in items:
+                    record(replace(self._blank(item), error=NO_RATE))
+            else:
+                powers.add(point, LoadRun(self, point, rate).measure(items, record))
+
+    def _due(self, todo: Collection[str]) -> list[Point]:
+        """Loads of which something is missing, and the closed loops that open ones take a share of."""
+        points = self.load.points()
+        wanted = {p for p in points if any(item.id in todo for item in self.items_of(p))}
+        shared = {p.lengths for p in wanted if p.utilisation is not None}
+        return [p for p in points if p in wanted or (p.concurrency is not None and p.lengths in shared)]
 
     def _left_out(self, point: Point, powers: Powers) -> str | None:
         """Why a load is not sent."""
@@ -143,8 +148,8 @@ class ServingLatency(RequestTask):
             return "the knee was passed"
         return None
 
-    def _skipped(self, item: Item, reason: str) -> Sample:
-        return Sample(self.name, item.id, "", metadata={**item.metadata, "not_sent": reason})
+    def _blank(self, item: Item) -> Sample:
+        return Sample(self.name, item.id, "", metadata=item.metadata)
 
     def _too_long(self, point: Point) -> bool:
         return self.prompts.drawn and point.prompt_tokens + point.output_tokens > self.engine.max_length
@@ -200,6 +205,9 @@ class ServingLatency(RequestTask):
     def _say(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+NO_RATE = "no closed loop was answered, so there is no throughput to take a share of"
 
 
 def notes(load: Load, prompts: Prompts) -> list[str]:

@@ -26,15 +26,13 @@ Ask = tuple[Item, Asked]
 
 
 class LoadRun:
-    """One load of a task. Args: best_rate: requests per second that closed loops reached, for utilisations."""
+    """One load of a task. Args: best_rate: requests per second that closed loops reached; for utilisations."""
 
     def __init__(self, task: ServingLatency, point: Point, best_rate: float | None) -> None:
         self.task = task
         self.point = point
         self.engine: Any = getattr(task.engine, "loaded", task.engine)
         self.rate = point.rate if point.utilisation is None else (best_rate or 0.0) * point.utilisation
-        if point.utilisation is not None and not best_rate:
-            raise EngineError("no closed loop was answered, so there is nothing to take a share of")
 
     def measure(self, items: Sequence[Item], record: Record) -> Measured:
         """Warm up, then send the load; its last sample carries what is known of the load as a whole."""

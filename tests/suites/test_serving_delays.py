@@ -149,3 +149,16 @@ def test_a_request_that_fails_is_counted_and_a_server_that_does_not_stream_is_na
     assert metrics["vllm_slo_share@1"].value == pytest.approx(2 / 3)
     whole = run_whole(task(None, engine={"stream": False}, concurrencies=[1], requests=1, warmup=0))
     assert "did not stream" in whole[0].error
+
+
+def test_a_server_that_answers_nothing_fails_every_sample(task):
+    def none(path: str, body: dict, number: int) -> Act | None:
+        return Act({"error": {"message": "no"}}, 400) if body.get("stream") else None
+
+    bound = task(none, concurrencies=[1], utilisations=[0.5], requests=2, warmup=0)
+    samples = run_whole(bound)
+    assert [bool(s.error) for s in samples] == [True] * 4
+    assert "no closed loop was answered" in samples[-1].error
+    metrics = bound.aggregate(samples)
+    assert {metrics[f"vllm_e2e_p50_ms@{load}"].n_failed for load in ("1", "0.5load")} == {2}
+    assert metrics["vllm_e2e_p50_ms@1"].value is None
