@@ -104,17 +104,23 @@ def quantile(values: Sequence[float], share: float) -> Estimate:
     if not len(data) or not np.isfinite(data).all():
         raise BadInput("quantile: values must be finite and at least one; leave out what was not measured")
     value = float(np.quantile(data, share))
-    low, high = _lower(data, share), _lower(-data[::-1], 1 - share)
+    low, high = limits_of(data, share)
     if low is None or high is None:
         return Estimate(value, None, None, None)
-    return Estimate(value, (-high - low) / (2 * Z95), (low, -high), "order-statistics")
+    return Estimate(value, float(high - low) / (2 * Z95), (float(low), float(high)), "order-statistics")
 
 
-def _lower(data: NDArray[np.float64], share: float) -> float | None:
+def limits_of(data: NDArray[np.float64], share: float) -> tuple[Any, Any]:
+    """Limits of a quantile of sorted values, in one set (n,) or many (m, n); None where the data give none."""
+    low, mirrored = _lower(data, share), _lower(-data[..., ::-1], 1 - share)
+    return low, None if mirrored is None else -mirrored
+
+
+def _lower(data: NDArray[np.float64], share: float) -> Any:
     """Lower limit of a quantile of sorted values; None where the smallest value is none."""
     from scipy.special import bdtr
 
-    n = len(data)
+    n = data.shape[-1]
     rank = 0  # values below the quantile number at most `rank - 1` with a chance of at most TAIL
     while rank < n and float(bdtr(rank, n, share)) <= TAIL:
         rank += 1
@@ -122,7 +128,7 @@ def _lower(data: NDArray[np.float64], share: float) -> float | None:
         return None
     here, there = float(bdtr(rank - 1, n, share)), float(bdtr(rank, n, share))
     weight = 1 / (1 + rank * (1 - share) * (there - TAIL) / ((n - rank) * share * max(TAIL - here, 1e-300)))
-    return float((1 - weight) * data[rank - 1] + weight * data[rank])
+    return (1 - weight) * data[..., rank - 1] + weight * data[..., rank]
 
 
 def _units(n: int, clusters: Sequence[Hashable] | None) -> Sequence[Any]:
