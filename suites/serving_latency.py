@@ -213,7 +213,7 @@ NO_RATE = "no closed loop was answered, so there is no throughput to take a shar
 def notes(load: Load, prompts: Prompts) -> list[str]:
     """What a reader must know beside the figures."""
     found = [
-        f"{load.warmup} warm-up requests per load, journalled and left out; figures carry the name of the tool whose "
+        f"warm-up requests per load, journalled and left out: {load.warmup}; figures carry the name of the tool whose "
         f"definitions they follow: {', '.join(load.profiles)}"
     ]
     if load.rates or load.utilisations:
