@@ -7,6 +7,7 @@ harness.answers.keys what an answer depends on.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,6 +20,7 @@ from harness.answers.index import Index
 from harness.answers.keys import draws_of, keys_of
 from harness.answers.writer import Writer
 from harness.checkpoints import tokenizer_folder
+from harness.errors import BadInput
 from harness.folders import has_tokenizer
 from harness.hashing import hash_json, slug
 from harness.protocols import Engine
@@ -69,6 +71,12 @@ class Answers:
         self._digest = hash_json(identity)
         self._index = Index(self._folders)
         self._about: dict[str, Json] = {}
+        self._described: Callable[[], Engine | None] = lambda: None
+        """The engine that was asked last, if it still is there."""
+        self._numbers: str | None = None
+        """Number type that it computes in; None: it has not been asked yet."""
+        self._given: str | None = None
+        """That of the answers which were given from the cache; None: none was."""
         self._writer = Writer(self._folder(), lambda: self._about, self._index)
         self._hits = self._misses = 0
         self._in_flight = 0
@@ -112,11 +120,16 @@ class Answers:
 
         Args: load: gives the engine; not called where the cache holds everything.
         """
-        held = [self._recall(request) for request in requests]
+        numbers = self._kept_numbers()
+        held = [self._recall(request, numbers) for request in requests]
         if all(wanted == len(entries) for wanted, entries in held):
+            self._count(requests, held, numbers)
             return [_done(completion_of(r, entries)) for r, (_, entries) in zip(requests, held, strict=True)]
         engine = load()
         self._describe(engine)
+        if self._numbers != numbers:
+            held = [self._recall(request, self._numbers) for request in requests]
+        self._count(requests, held, self._numbers)
         takes_first_draw = getattr(engine, "takes_first_draw", False)
         asked = [
             rest_of(request, len(entries) if takes_first_draw or len(entries) == wanted else 0)
@@ -130,21 +143,42 @@ class Answers:
             for request, rest, (_, entries) in zip(requests, asked, held, strict=True)
         ]
 
-    def _recall(self, request: Request) -> tuple[int, list[Entry]]:
+    def _kept_numbers(self) -> str | None:
+        """Number type of the answers to give; None: several are kept, or none, and the engine must say its own."""
+        for known in (self._numbers, self._given):
+            if known is not None:
+                return known
+        told = {_numbers_in(about) for about in self._index.abouts}
+        return told.pop() if len(told) == 1 else None
+
+    def _recall(self, request: Request, numbers: str | None) -> tuple[int, list[Entry]]:
         """Answers wanted, and those held of the first draws, as far as they go without a gap."""
         draws = draws_of(request)
         entries: list[Entry] = []
-        if self.reads and isinstance(request, KINDS):
-            for key in keys_of(request, draws):
+        if self.reads and numbers is not None and isinstance(request, KINDS):
+            for key in keys_of(request, draws, numbers):
                 entry = self._index.find(key)
                 if not fits(entry, request):
                     break
                 entries.append(entry)
-        each = n_answers(request) // len(draws)
-        with self._lock:
-            self._hits += len(entries) * each
-            self._misses += (len(draws) - len(entries)) * each
         return len(draws), entries
+
+    def _count(
+        self, requests: Sequence[Request], held: Sequence[tuple[int, list[Entry]]], numbers: str | None
+    ) -> None:
+        """Raises: BadInput: answers of another number type were given already."""
+        with self._lock:
+            if self._given is not None and numbers != self._given:
+                raise BadInput(
+                    f"the kept answers of {self._checkpoint.name} were computed in {self._given}, and dtype auto is "
+                    f"{numbers} here: name one with --dtype, or compute all of them without --cache"
+                )
+            if any(entries for _, entries in held):
+                self._given = numbers
+            for request, (wanted, entries) in zip(requests, held, strict=True):
+                each = n_answers(request) // wanted
+                self._hits += len(entries) * each
+                self._misses += (wanted - len(entries)) * each
 
     def _computed(
         self, rest: Request, future: Future[Completion], request: Request, entries: Sequence[Entry]
@@ -153,7 +187,7 @@ class Answers:
         if isinstance(rest, KINDS):
             with self._lock:
                 self._in_flight += 1
-            future.add_done_callback(partial(self._keep, rest))
+            future.add_done_callback(partial(self._keep, rest, self._numbers or ""))
         if not entries:
             return future
         whole: Future[Completion] = Future()
@@ -170,22 +204,25 @@ class Answers:
 
     # Keeping
 
-    def _keep(self, request: Request, future: Future[Completion]) -> None:
+    def _keep(self, request: Request, numbers: str, future: Future[Completion]) -> None:
         """Runs in the engine's thread: hands over, and no more."""
         if not future.cancelled() and future.exception() is None:
-            self._writer.put(partial(entries_of, request, future.result()))
+            self._writer.put(partial(entries_of, request, future.result(), numbers))
         with self._lock:
             self._in_flight -= 1
             if not self._in_flight:
                 self._lock.notify_all()
 
     def _describe(self, engine: Engine) -> None:
-        """Once, and before the first answer of the engine is written."""
+        """Once for every load, and before the first answer of the engine is written."""
+        if self._described() is engine:
+            return
+        facts = engine.describe()
+        self._numbers, self._described = _numbers_in(facts), weakref.ref(engine)
         if self._about:
             return
         folder = tokenizer_folder(self._checkpoint)
         own = getattr(engine.tokenizer, "name_or_path", None) == folder and has_tokenizer(Path(folder))
-        facts = engine.describe()
         self._about = {
             "model": self._checkpoint.name,
             "fingerprint": self._checkpoint.fingerprint,
@@ -238,6 +275,11 @@ class Answers:
         self.settle()
         self._writer.close()
         self._index.close()
+
+
+def _numbers_in(facts: Mapping[str, Json]) -> str:
+    """Number type that an engine says it computes in; empty where it says none."""
+    return str(facts.get("dtype") or "")
 
 
 def _done(completion: Completion) -> Future[Completion]:

@@ -29,10 +29,10 @@ def rest_of(request: Request, held: int) -> Request | None:
     return replace(request, sampling=sampling, first_draw=request.first_draw + held)
 
 
-def entries_of(request: Request, completion: Completion) -> dict[bytes, Entry]:
-    """What is kept of an answer, by key. Empty where it does not fit its request."""
+def entries_of(request: Request, completion: Completion, numbers: str = "") -> dict[bytes, Entry]:
+    """What is kept of an answer, by key. Empty where it does not fit its request. Args: numbers: as keys_of has it."""
     draws = draws_of(request)
-    keys = keys_of(request, draws)
+    keys = keys_of(request, draws, numbers)
     prompt = {
         "prompt_tokens": completion.prompt_tokens,
         "dropped_prompt_tokens": completion.dropped_prompt_tokens,

@@ -15,7 +15,7 @@ from harness.plan import EngineSpec
 from harness.records import Checkpoint, GenerateRequest, Json, LoglikelihoodRequest, Request, Sampling
 from harness.versions import installed
 
-FORMAT = 1
+FORMAT = 2
 """Raised when lines or keys change their meaning: answers of another format are not found."""
 MOVES_RESULTS: Mapping[str, tuple[str, ...]] = {
     "transformers": ("torch", "transformers", "peft"),
@@ -55,14 +55,17 @@ def draws_of(request: Request) -> range:
     return range(request.first_draw, request.first_draw + request.sampling.n)
 
 
-def keys_of(request: Request, draws: Iterable[int]) -> Iterator[bytes]:
-    """One key per draw: 32 hex digits."""
+def keys_of(request: Request, draws: Iterable[int], numbers: str = "") -> Iterator[bytes]:
+    """One key per draw: 32 hex digits.
+
+    Args: numbers: number type that the engine computes in, which dtype auto leaves to the load; empty: not known.
+    """
     if isinstance(request, LoglikelihoodRequest):
-        whole = _after_context(request.context_ids).copy()
+        whole = _after_context(request.context_ids, numbers).copy()
         whole.update(_bytes(request.continuation_ids))
         yield whole.hexdigest().encode()
         return
-    digest = blake2b(_sampling_bytes(request.sampling), digest_size=16)
+    digest = blake2b(_sampling_bytes(request.sampling) + numbers.encode() + b" ", digest_size=16)
     digest.update(_bytes(request.prompt_ids))
     for draw in draws:
         own = digest.copy()
@@ -71,9 +74,9 @@ def keys_of(request: Request, draws: Iterable[int]) -> Iterator[bytes]:
 
 
 @lru_cache(maxsize=32)
-def _after_context(ids: tuple[int, ...]) -> blake2b:
+def _after_context(ids: tuple[int, ...], numbers: str) -> blake2b:
     """The digest up to the end of a context, which the choices of a question share."""
-    return blake2b(b"loglikelihood %d " % len(ids) + _bytes(ids), digest_size=16)
+    return blake2b(b"loglikelihood %b %d " % (numbers.encode(), len(ids)) + _bytes(ids), digest_size=16)
 
 
 def _bytes(ids: tuple[int, ...]) -> bytes:

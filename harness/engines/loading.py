@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,13 @@ def _cuda_dtype(checkpoint: Checkpoint, device: torch.device) -> Any:
     own = config.get_text_config().dtype
     if own not in (torch.bfloat16, torch.float16):
         return "auto"
-    return own if _product_s(own, device) < _product_s(torch.float32, device) else torch.float32
+    return own if _is_faster(own, device) else torch.float32
+
+
+@cache
+def _is_faster(dtype: torch.dtype, device: torch.device) -> bool:
+    """Than float32. Measured once, so that all loads of a process have one number type."""
+    return _product_s(dtype, device) < _product_s(torch.float32, device)
 
 
 def _product_s(dtype: torch.dtype, device: torch.device) -> float:

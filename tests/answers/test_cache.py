@@ -13,7 +13,7 @@ from harness.answers.entries import shares
 from harness.answers.files import ABOUT, Segment, seal, segments
 from harness.answers.index import Index
 from harness.answers.keys import draws_of, keys_of, model_identity
-from harness.errors import EngineError
+from harness.errors import BadInput, EngineError
 from harness.plan import EngineSpec
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Sampling
 from tests.answers.conftest import DRAWN, PROMPT, ask, not_loaded, requests, told
@@ -99,6 +99,58 @@ def test_what_is_kept_in_this_process_is_found_by_it(engine, open_answers):
     ask(answers, requests(), lambda: engine)
     answers.settle()
     assert [c.reused > 0 for c in ask(answers, requests())] == [True] * 7
+
+
+class In:
+    """The engine, loaded in another number type than it says."""
+
+    def __init__(self, engine, dtype):
+        self._engine, self._dtype = engine, dtype
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def describe(self):
+        return {**self._engine.describe(), "dtype": self._dtype}
+
+
+def test_answers_in_another_number_type_are_not_used(engine, open_answers):
+    keep(open_answers, requests()[:6], In(engine, "bfloat16"))
+    answers = open_answers()
+    (done,) = ask(answers, requests()[:1])  # alone they may be read without a load
+    assert done.reused == 1
+    mixed = open_answers()
+    found = ask(mixed, requests(), lambda: In(engine, "float32"))  # the last one is not kept
+    assert [completion.reused for completion in found] == [0] * 7
+    assert mixed.counts.hits == 0
+    mixed.settle()
+    # both are kept now: only a load tells which of them is meant
+    both = open_answers()
+    with pytest.raises(pytest.fail.Exception):
+        both.submit(requests()[:1], not_loaded)
+    for dtype, reused in (("float32", True), ("bfloat16", True), ("float16", False)):
+        (done,) = ask(open_answers(), requests()[:1], lambda dtype=dtype: In(engine, dtype))
+        assert bool(done.reused) is reused
+
+
+def test_answers_of_two_number_types_are_not_mixed_in_one_run(engine, open_answers):
+    keep(open_answers, requests()[:1], In(engine, "bfloat16"))
+    answers = open_answers()
+    ask(answers, requests()[:1])
+    with pytest.raises(
+        BadInput, match=r"computed in bfloat16, and dtype auto is float32 here: name one with --dtype"
+    ):
+        ask(answers, requests()[1:2], lambda: In(engine, "float32"))
+
+
+def test_an_engine_loaded_anew_in_another_number_type_keeps_its_answers_apart(engine, open_answers):
+    first, second = In(engine, "bfloat16"), In(engine, "float32")
+    writes = open_answers(reads=False)
+    ask(writes, requests()[:1], lambda: first)
+    ask(writes, requests()[1:2], lambda: second)
+    writes.close()
+    held = [ask(open_answers(), [request], lambda: first)[0].reused for request in requests()[:2]]
+    assert held == [1, 0]
 
 
 def test_an_answer_is_written_once(engine, open_answers, tmp_path):
