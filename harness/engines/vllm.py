@@ -15,7 +15,7 @@ from harness.engines.loading import load_tokenizer
 from harness.engines.queue import CLOSED, LINGER_S, MAX_LINGER_S, Queued
 from harness.engines.vllm_adapters import NONE, Adapters, Room, room_for_all, room_of
 from harness.engines.vllm_answers import Asker
-from harness.engines.vllm_core import Core
+from harness.engines.vllm_core import Core, larger
 from harness.engines.vllm_options import platform, read_options
 from harness.engines.vllm_params import Voice
 from harness.engines.vllm_setup import read_setup, start_of
@@ -50,7 +50,7 @@ class VllmEngine:
         self._open: dict[int, Queued] = {}
         self._busy_s, self._busy_since = 0.0, 0.0
         self._counts = {"requests": 0, "prompt": 0, "cached": 0, "output": 0}
-        self._peak_bytes = 0
+        self._peak_bytes: int | None = None
         self._core: Core | None = None
         self._room = NONE if chosen.max_lora_rank is None else room_for_all(checkpoint, chosen.max_lora_rank)
         self._loads = 0
@@ -114,7 +114,7 @@ class VllmEngine:
 
     def _restart(self, room: Room) -> Core:
         if self._core is not None:
-            self._peak_bytes = max(self._peak_bytes, self._core.peak_bytes())
+            self._peak_bytes = larger(self._peak_bytes, self._core.peak_bytes())
             self._core.close()
             self._core = None
         self._adapters = Adapters()
@@ -214,15 +214,17 @@ class VllmEngine:
         """Busy is the time in which anything was in flight.
 
         Memory is that of two processes: this one's peak resident set, and the engine process's (on a GPU what torch
-        allocated there at most, the KV cache that vLLM reserves included).
+        allocated there at most, the KV cache that vLLM reserves included); None where that one has not told.
         """
         with self._state:
             busy = self._busy_s + (time.perf_counter() - self._busy_since if self._open else 0.0)
             counts = dict(self._counts)
         if self._core is not None:
-            self._peak_bytes = max(self._peak_bytes, self._core.peak_bytes())
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        peak = self._peak_bytes + (own if self._setup.on_cpu else 0)
+            self._peak_bytes = larger(self._peak_bytes, self._core.peak_bytes())
+        peak = self._peak_bytes
+        if peak is not None and self._setup.on_cpu:
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak += resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return EngineStats(
             busy, counts["requests"], counts["prompt"], counts["cached"], counts["output"], peak
         )
@@ -254,7 +256,7 @@ class VllmEngine:
             self._waiting.clear()
             self._state.notify_all()
         if self._core is not None:
-            self._peak_bytes = max(self._peak_bytes, self._core.peak_bytes())
+            self._peak_bytes = larger(self._peak_bytes, self._core.peak_bytes())
             self._core.close()
         for item in list(self._open.values()):
             self._finish(item, EngineError(CLOSED))

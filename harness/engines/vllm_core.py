@@ -33,7 +33,7 @@ class Core:
     def __init__(self, start: Start) -> None:
         self._log_start = log().size()
         self._numbers = itertools.count()
-        self._peak_bytes = 0
+        self._peak_bytes: int | None = None
         self.forcing = FORCING
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="vllm", daemon=True)
@@ -122,18 +122,26 @@ class Core:
         cache = self.llm.vllm_config.cache_config
         return cache.num_gpu_blocks * cache.block_size if cache.num_gpu_blocks else None
 
-    def peak_bytes(self) -> int:
-        """Peak memory of the engine process so far: resident set on a CPU, torch's allocator on a GPU."""
-        if self.facts["device"] == "cpu":
-            self._peak_bytes = max(self._peak_bytes, sum(map(_peak_resident, self.pids)))
+    def peak_bytes(self) -> int | None:
+        """Peak memory of the engine process so far: resident set on a CPU, torch's allocator on a GPU.
+
+        None where nobody has told. On a GPU the workers alone know, so they are asked.
+        """
+        on_cpu = self.facts["device"] == "cpu"
+        found = sum(map(_peak_resident, self.pids)) if on_cpu else self._workers_peak()
+        self._peak_bytes = larger(self._peak_bytes, found or None)
         return self._peak_bytes
 
-    async def refresh_peak(self) -> None:
-        """Ask the worker; on a GPU nobody else knows."""
-        with contextlib.suppress(Exception):
-            self._peak_bytes = max(
-                self._peak_bytes, *await self.llm.collective_rpc("harness_peak_bytes", timeout=STOP_S)
-            )
+    def _workers_peak(self) -> int:
+        """Bytes of the worker that has taken most; 0 where none answers."""
+        if self.dead or threading.current_thread() is self._thread:  # which could not wait for itself
+            return 0
+        asked = asyncio.run_coroutine_threadsafe(self.llm.collective_rpc("harness_peak_bytes"), self.loop)
+        try:
+            return max(map(int, asked.result(STOP_S)), default=0)
+        except Exception:  # noqa: BLE001  whatever ails a worker, its memory is not worth a run
+            asked.cancel()
+            return 0
 
     def close(self) -> None:
         """End the engine process and the loop; twice is fine."""
@@ -145,6 +153,11 @@ class Core:
             self.llm = None
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=STOP_S)
+
+
+def larger(one: int | None, other: int | None) -> int | None:
+    """The larger of what is known."""
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 async def _shut(llm: Any) -> None:

@@ -311,6 +311,20 @@ def test_an_adapter_that_vllm_does_not_compute_is_refused_and_the_engine_lives_o
     assert ask(engine, [request])[0].outputs == before
 
 
+def test_the_memory_of_a_gpu_is_asked_of_its_workers(on_base, monkeypatch):
+    core = on_base._core
+    resident = core.peak_bytes()
+    monkeypatch.setitem(core.facts, "device", "NVIDIA of some kind")
+    monkeypatch.setattr(core, "_peak_bytes", None)
+    # the worker here is on a CPU, and says its peak resident set: the one process that the engine has
+    assert core.peak_bytes() == pytest.approx(resident, rel=0.1)
+    assert on_base.stats().peak_memory_bytes >= core.peak_bytes()
+    monkeypatch.setattr(core, "_peak_bytes", None)
+    monkeypatch.setattr(on_base, "_peak_bytes", None)
+    monkeypatch.setattr(type(core), "dead", True)
+    assert on_base.stats().peak_memory_bytes is None  # not known, which is not 0
+
+
 def test_stats_and_description_are_true(on_base):
     before = on_base.stats()
     requests = [GenerateRequest(encode(on_base, TEXTS[0]), Sampling(max_tokens=30)) for _ in range(3)]
