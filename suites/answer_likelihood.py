@@ -70,7 +70,7 @@ class AnswerLikelihoodTask(RequestTask):
         live: deque[_Piece] = deque()
         pairs = ((item, self.requests(item)) for item in map(self._items.__getitem__, todo))
         for members in pieces(pairs, lambda pair: len(pair[1].prompt)):
-            live.append(_Piece(len(members)))
+            live.append(_Piece([item.id for item, _ in members]))
             self._on_the_way.append(live[-1])
             answered = partial(self._answered, live[-1])
             yield [Question(item.id, ask.requests, partial(answered, item, ask)) for item, ask in members]
@@ -89,16 +89,18 @@ class AnswerLikelihoodTask(RequestTask):
         self, piece: _Piece, item: Item, asked: Asked, futures: Sequence[Future[Completion]]
     ) -> Sample | None:
         """The sample where there is nothing more to ask; None: its likelihood will be asked for. In the main thread."""
+        blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
         try:
             (completion,) = [future.result() for future in futures]
             span = self.span(completion.outputs[0]) if self.asks_likelihood else None
         except EngineError as exc:
-            blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
             return replace(blank, error=str(exc))
+        except Exception as exc:  # noqa: BLE001  tasks are plug-in code; it fails this sample and no other
+            return replace(blank, error=f"span: {type(exc).__name__}: {exc}")
         else:
             if span is None:
                 return self._finished(item, asked, [completion])
-            piece.given.append(_Given(item, asked, completion, span))
+            piece.keep(_Given(item, asked, completion, span))
             return None
         finally:
             piece.arrived()
@@ -109,14 +111,15 @@ class AnswerLikelihoodTask(RequestTask):
         if self._stopped:
             return
         self._on_the_way.remove(piece)
-        if not piece.given:
+        asked = piece.given
+        if not asked:
             return
         encode = partial(encoder_of(self.engine.tokenizer).encode, special=False)
-        before = encode([given.span.before for given in piece.given])
-        answers = encode([given.span.answer for given in piece.given])
+        before = encode([given.span.before for given in asked])
+        answers = encode([given.span.answer for given in asked])
         yield [
             Question(given.item.id, _requests(given, ahead, tail), partial(self._likely, given))
-            for given, ahead, tail in zip(piece.given, before, answers, strict=True)
+            for given, ahead, tail in zip(asked, before, answers, strict=True)
         ]
 
     def _likely(self, given: _Given, futures: Sequence[Future[Completion]]) -> Sample:
@@ -146,10 +149,18 @@ class _Given(NamedTuple):
 class _Piece:
     """Samples whose answers are asked for together."""
 
-    def __init__(self, n: int) -> None:
-        self.given: list[_Given] = []
+    def __init__(self, names: Sequence[str]) -> None:
         self.answered = threading.Event()
-        self._left = n
+        self._given: dict[str, _Given | None] = dict.fromkeys(names)
+        self._left = len(names)
+
+    @property
+    def given(self) -> list[_Given]:
+        """Answers to ask about, in the order of the samples, whatever order they came in."""
+        return [one for one in self._given.values() if one is not None]
+
+    def keep(self, given: _Given) -> None:
+        self._given[given.item.id] = given
 
     def arrived(self) -> None:
         """One was read; called in the main thread alone."""

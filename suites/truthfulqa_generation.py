@@ -3,7 +3,8 @@
 Lin et al. 2022, arXiv:2109.07958. Questions and the six-question prompt are those of lm-eval's truthfulqa_gen, which
 has them from the authors; the prompt ends with "A:", greedily continued by at most 50 tokens up to a blank line:
 https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py (lm-eval leaves the "A:" to the model). Where the
-tokenizer has a chat template, the whole prompt is the user's turn.
+tokenizer has a chat template, the whole prompt is the user's turn. lm-eval's own task stays at hand as
+`lm_eval:truthfulqa_gen`; it knows no judge.
 
 Without a judge, answers are compared with the true and the false references (suites/truthfulqa_scores.py).
 `bleu_acc`, `rouge1_acc`, ... are the shares of answers that are more like a true one; chance is not known, as it

@@ -45,7 +45,7 @@ class Bin(NamedTuple):
 def calibration(
     confidence: Sequence[float], correct: Sequence[float], *, n_failed: int = 0, seed: int = 0
 ) -> dict[str, Metric]:
-    """What the confidence in some answers to different questions is worth.
+    """What the confidence in some answers to different questions is worth, whatever their order.
 
     Args:
         confidence: (n,) in [0, 1]. correct: (n,) 0 or 1.
@@ -55,7 +55,9 @@ def calibration(
     Raises: BadInput: lengths that differ, a confidence outside [0, 1], a rightness that is not 0 or 1.
     """
     check(confidence, correct)
-    squares = [(value - right) ** 2 for value, right in zip(confidence, correct, strict=True)]
+    pairs = sorted(zip(confidence, correct, strict=True))  # resampling goes by place
+    confidence, correct = [value for value, _ in pairs], [right for _, right in pairs]
+    squares = [(value - right) ** 2 for value, right in pairs]
     error = Metric(None, 0, n_failed, higher_is_better=False)
     if correct:
         found = ece_estimate(confidence, correct, seed=seed)
@@ -117,7 +119,8 @@ def ece_estimate(
     again, so the percentile interval lies above the truth (coverage of 95 % intervals near 0 in the worst cases).
     Here the lower end is the basic bootstrap's, which turns that bias round; it is 0 where the error seen is no
     larger than 97.5 % of those that perfectly calibrated answers of the same confidences show. The upper end is the
-    larger of the basic and the percentile one. Coverage: 91 to 98 % in simulations with n of 100 to 1,000.
+    larger of the basic and the percentile one. Coverage: benchmarks/statistics/calibration_coverage.py, 91 to 98 % at
+    n of 100 to 1,000.
 
     Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, sec. 5.2; Broecker & Smith 2007, Weather
         and Forecasting 22:651 (consistency resampling).

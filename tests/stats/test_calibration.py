@@ -107,6 +107,12 @@ def test_metrics_have_directions_intervals_and_bars():
     assert bars[1]["confidence"] == pytest.approx(0.2)
 
 
+def test_the_order_of_answers_does_not_matter():
+    stated = [0.9, 0.6, 0.3, 0.8, 0.65, 0.15] * 10
+    right = [1, 0, 1, 0, 1, 0, 1, 1, 0, 0] * 6
+    assert calibration(stated[::-1], right[::-1]) == calibration(stated, right)
+
+
 def test_the_same_seed_gives_the_same_interval():
     stated, right = [0.9, 0.6, 0.3, 0.8] * 10, [1, 0, 1, 0] * 10
     assert ece_estimate(stated, right, seed=1) == ece_estimate(stated, right, seed=1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 from concurrent.futures import Future
 
 import pytest
 
+from harness import registry
 from harness.errors import BadInput, BadPlan, EngineError
 from harness.feeding import run_tasks
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Sample
+from harness.testing import TaskConformance
 from suites import calibration, choice_calibration, starter_calibration
 from suites.choice_calibration import softmax
 from tests.conftest import byte_tokenizer
@@ -234,6 +237,15 @@ def test_softmax_by_hand():
     assert softmax([-5.0]) == [1.0]
 
 
+class TestConformance(TaskConformance):
+    @pytest.fixture(params=["calibration", "starter_calibration", "choice_calibration:arc_challenge"])
+    def task(self, request, mirror, context):
+        loader, _, name = request.param.partition(":")
+        return registry.load("task", loader)(
+            ref(name or loader, loader if name else ""), context(mirror, limit=4)
+        )
+
+
 def test_a_starter_run(context):
     task = starter_calibration.load(ref("starter_calibration"), context(None, limit=5))
     samples = run_whole(task)
@@ -243,3 +255,47 @@ def test_a_starter_run(context):
     assert metrics["token_ece"].n == 5
     failed = Sample("x", "y", "?", error="gone")
     assert task.aggregate([*samples, failed])["token_ece"].n_failed == 1
+
+
+def test_a_task_that_cannot_find_the_answer_fails_its_sample_alone(questions, monkeypatch):
+    task = questions(Oracle(REPLIES))
+    found = type(task).span
+
+    def span(output):
+        if "one" in output.text:
+            raise LookupError("lost")
+        return found(task, output)
+
+    monkeypatch.setattr(task, "span", span)
+    assert [sample.error for sample in run(task)] == [None, None, "span: LookupError: lost", None, None, None]
+
+
+def test_an_answer_of_no_tokens_is_scored_without_a_likelihood(questions, monkeypatch):
+    task = questions(Oracle(REPLIES))
+    monkeypatch.setattr("suites.answer_likelihood._requests", lambda given, before, answer: ())
+    samples = run(task)
+    assert [sample.error for sample in samples] == [None] * 6
+    assert not any("token_confidence" in sample.scores for sample in samples)
+
+
+class Backwards(Oracle):
+    """Answers the last question first, once all are asked."""
+
+    def submit(self, requests):
+        late = [Future() for _ in requests]
+        pairs = list(zip(late, super().submit(requests), strict=True))
+
+        def answer():
+            for future, done in reversed(pairs):
+                future.set_result(done.result())
+
+        threading.Timer(0.1, answer).start()
+        return late
+
+
+def test_likelihoods_are_asked_in_the_order_of_the_samples_whatever_came_first(questions):
+    engine = Backwards(REPLIES)
+    run(questions(engine))
+    assert [pair[1] for pair in engine.compared] == [
+        " 14 December 1972 UTC", " Cliff Richard", " one", " South Carolina", " x",
+    ]  # fmt: skip
