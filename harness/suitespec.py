@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.protocols import TaskRef
@@ -59,7 +59,8 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
     """
     entering = [task for task in spec.tasks if task.headline]
     found = [_task_metric(task, metrics.get(task.label, {})) for task in entering]
-    blank = Headline(spec.headline, None, None, None, spec.higher_is_better, 0, 0)
+    upward = _direction(spec, entering, found)
+    blank = Headline(spec.headline, None, None, None, upward, 0, 0)
     counted = replace(
         blank,
         n=sum(metric.n for metric in found if isinstance(metric, Metric)),
@@ -67,7 +68,7 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
     )
     terms: list[Term] = []
     for task, metric in zip(entering, found, strict=True):
-        term = metric if isinstance(metric, str) else _term(task, metric, spec.higher_is_better)
+        term = metric if isinstance(metric, str) else _term(task, metric, upward)
         if isinstance(term, str):
             return replace(counted, reason=term)
         terms.append(term)
@@ -75,6 +76,14 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
         return replace(counted, reason="no task enters the headline")
     joined = weighted_mean(terms, is_share=all(isinstance(m, Metric) and m.unit is None for m in found))
     return replace(counted, value=joined.value, stderr=joined.stderr, ci95=joined.ci95)
+
+
+def _direction(spec: SuiteSpec, entering: Sequence[TaskSpec], found: Sequence[Metric | str]) -> bool:
+    """Whether more is better: as the suite says; one metric with a unit (ms) by itself is as it is."""
+    if len(found) != 1 or isinstance(found[0], str) or found[0].unit is None:
+        return spec.higher_is_better
+    said = entering[0].higher_is_better
+    return found[0].higher_is_better if said is None else said
 
 
 def headline_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> str | None:

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from harness.errors import BadInput, BadPlan, EngineError
+from harness.records import Metric
+from harness.suitefile import adhoc_suite
+from harness.suitespec import headline
 from suites.serving_load import Load, Point, arrivals
 from suites.serving_profiles import Slo
 from suites.serving_prompts import Prompts, draw_ids
@@ -183,3 +186,9 @@ def test_a_file_of_prompts_is_used_in_turn_and_its_faults_are_named(tmp_path):
         file.write_text(text)
         with pytest.raises(BadInput, match=said):
             Prompts(str(file), 0)
+
+
+def test_asked_by_itself_its_headline_keeps_its_own_direction():
+    suite = adhoc_suite(["latency"])
+    found = headline(suite, {"latency": {"vllm_e2e_p50_ms@1": Metric(12.5, 8, 0, False, unit="ms")}})
+    assert (found.value, found.higher_is_better, found.reason) == (12.5, False, None)
