@@ -24,7 +24,7 @@ HarnessError                      exit code 1: something broke that is not the u
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class HarnessError(Exception):
@@ -79,8 +79,15 @@ class UnknownName(UserError):
         """Build the message with the nearest names first, e.g. kind 'suite'."""
         names = sorted(set(known))
         near = get_close_matches(name, names, n=3, cutoff=0.5)
+        # beside one that differs by a letter, a distant likeness is no help
+        near = [found for found in near if likeness(name, found) >= likeness(name, near[0]) - 0.2]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return cls(f"no {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+
+
+def likeness(a: str, b: str) -> float:
+    """1 where two names are equal, 0 where they have nothing in common."""
+    return SequenceMatcher(None, b, a).ratio()
 
 
 class BadPlan(UserError):

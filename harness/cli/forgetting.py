@@ -40,7 +40,9 @@ class Options(Output, RunsFolder):
 
 @takes(Options)
 def run(options: Options) -> int:
-    """Show what training lost: every trained checkpoint against the one it came from, sample by sample.
+    """Show what training lost, sample by sample.
+
+    Every trained checkpoint is held against the one it came from.
 
     Reads finished runs; of several of one checkpoint on one suite the newest counts.
     """
