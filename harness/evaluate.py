@@ -237,7 +237,9 @@ class Evaluation:
             return self._window("grading", label, journal)
 
         judge = self.binder.judge
-        timed = clock.phase("grading") if judge is None else timed_without_load(clock, "grading", judge.engine)
+        timed = (
+            clock.phase("grading") if judge is None else timed_without_load(clock, "grading", judge.engine)
+        )
         with timed, Grading(judge, window, shared.unload) as grading:
             for graded in grading.graded(todo, bound):
                 journal.append(refuse_nan(graded))

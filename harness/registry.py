@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from harness.errors import HarnessError, UnknownName
 
-Kind = Literal["suite", "task", "trainer", "reward", "engine", "strategy", "meter", "dataset", "report", "judge"]
+Kind = Literal[
+    "suite", "task", "trainer", "reward", "engine", "strategy", "meter", "dataset", "report", "judge"
+]
 
 
 @cache

@@ -78,19 +78,19 @@ def check_without_model(plan: EvalPlan) -> Checked:
     Raises: UserError: whatever does not fit, in one line.
     """
     spec = load_suite(plan.suites[0], plan.profile)
-    for task in spec.tasks:
-        check_known(task.ref)
+    for entry in spec.tasks:
+        check_known(entry.ref)
     data = Datasets(plan.data_dir)
     tasks = {}
-    for task in spec.tasks:
-        limit = plan.limit or task.limit
+    for entry in spec.tasks:
+        limit = plan.limit or entry.limit
         context = TaskContext(engine=None, strategy=Direct(), data=data, limit=limit, chat=plan.chat)
-        tasks[task.label] = _with_samples(task.label, load_task(task.ref, context))
+        tasks[entry.label] = _with_samples(entry.label, load_task(entry.ref, context))
     declared = {label: getattr(task, "metric_names", None) for label, task in tasks.items()}
     check_headline_metrics(spec, {label: names for label, names in declared.items() if names})
     for task in tasks.values():
         if isinstance(task, RequestTask):  # in plain text: nobody knows of a chat template yet
-            task.context = replace(task.context, engine=PlainEngine(), chat="off")  # type: ignore[arg-type]
+            task.context = replace(task.context, engine=PlainEngine(), chat="off")
     total = sum(len(task.sample_ids) for task in tasks.values())
     duration = _earlier(Store(plan.runs), spec.name, None, total)
     unknown = "not known: no earlier run of this suite; give a checkpoint, and a few samples are measured"

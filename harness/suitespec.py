@@ -91,9 +91,7 @@ def headline_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> str | None
     return task.metric if task.metric is not None else next(iter(metrics), None)
 
 
-def with_chance(
-    spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]
-) -> dict[str, dict[str, Metric]]:
+def with_chance(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> dict[str, dict[str, Metric]]:
     """The metrics, the main one of each task with the score of guessing that the suite gives, if any. Pure."""
     found = {label: dict(own) for label, own in metrics.items()}
     for task in spec.tasks:
@@ -141,5 +139,6 @@ def _term(task: TaskSpec, metric: Metric, higher_is_better: bool) -> Term | str:
         return (
             f"task {task.label!r} points the other way and is no share of [0, 1]; give it a suite of its own"
         )
-    flipped = (None, None) if low is None or high is None else (1.0 - high, 1.0 - low)
-    return Term(task.weight, 1.0 - metric.value, metric.stderr, *flipped, metric.n)
+    if low is not None and high is not None:
+        low, high = 1.0 - high, 1.0 - low
+    return Term(task.weight, 1.0 - metric.value, metric.stderr, low, high, metric.n)

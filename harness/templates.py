@@ -84,6 +84,6 @@ def _environment() -> Any:
     class Missing(Undefined):
         """May be asked whether it is there, and nothing else."""
 
-        __str__ = __iter__ = __len__ = Undefined._fail_with_undefined_error  # type: ignore[assignment]
+        __str__ = __iter__ = __len__ = Undefined._fail_with_undefined_error
 
     return ImmutableSandboxedEnvironment(undefined=Missing, keep_trailing_newline=True, autoescape=False)

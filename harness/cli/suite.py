@@ -36,7 +36,9 @@ class Options(Output, Settings, Machine):
 
 @takes(Options)
 def run(options: Options) -> int:
-    """Check a suite file: whether it fits its data, three prompts of each task, requests and time.
+    """Check a suite file: prompts, requests, time.
+
+    Whether it fits its data, three prompts of each task as the model would see them, and what it would cost.
 
     Exit code 2 and one line with path, line and the nearest name where something does not fit. The time is that of
     an earlier run in the runs folder; else, with a checkpoint, a few samples of each task are measured.

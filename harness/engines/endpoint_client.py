@@ -156,7 +156,8 @@ class Client:
 
     def _backoff_s(self, number: int) -> float:
         """Exponential, with jitter."""
-        return min(LONGEST_BACKOFF_S, self.options.backoff_s * 2 ** (number - 1)) * random.uniform(0.5, 1.0)
+        longest: float = min(LONGEST_BACKOFF_S, self.options.backoff_s * 2.0 ** (number - 1))
+        return longest * random.uniform(0.5, 1.0)
 
     def _wait_or_give_up(self, throttled: Throttled, refusals: int) -> None:
         """The wait itself is the next attempt's (Throttle). Raises: EngineError: nothing was answered for too long."""

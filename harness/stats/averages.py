@@ -41,10 +41,10 @@ def macro_average(parts: Sequence[Metric]) -> Metric:
     values = [part.value for part in parts if part.value is not None]
     if not parts or len(values) < len(parts):
         return blank
-    terms = [
-        Term(1.0, value, part.stderr, *(part.ci95 or (None, None)), part.n)
-        for value, part in zip(values, parts, strict=True)
-    ]
+    terms = []
+    for value, part in zip(values, parts, strict=True):
+        low, high = part.ci95 or (None, None)
+        terms.append(Term(1.0, value, part.stderr, low, high, part.n))
     value, stderr, ci95, interval = weighted_mean(terms, is_share=blank.unit is None)
     chances = [part.chance for part in parts if part.chance is not None]
     chance = math.fsum(chances) / len(chances) if len(chances) == len(parts) else None

@@ -59,7 +59,9 @@ class JudgedSums(Sums):
         def agreement(sample, answers):
             return {self.agrees: Score(float(answers[0].strip() in sample.outputs[0]), detail=answers[0])}
 
-        return grade_with(self.context.judge, samples, Verdicts(question, agreement, [self.agrees], max_tokens=8))
+        return grade_with(
+            self.context.judge, samples, Verdicts(question, agreement, [self.agrees], max_tokens=8)
+        )
 
     def aggregate(self, samples):
         return {self.agrees: aggregate_metric(samples, self.agrees, MetricSpec())}
