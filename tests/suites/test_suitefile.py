@@ -68,11 +68,21 @@ def test_installed_suites_load_in_every_profile(name, profile):
 
 @pytest.mark.parametrize("name", ["reasoning", "instruction", "hallucination"])
 def test_lm_eval_has_the_tasks_that_suites_name(name):
-    from suites.from_lm_eval import names
+    from suites.lm_index import find
 
     refs = [task.ref for task in load_suite(name, "full").tasks if task.ref.provider == "lm_eval"]
     assert refs
-    assert {ref.name for ref in refs} <= set(names())
+    assert all(find(ref.name) for ref in refs)
+
+
+def test_a_pattern_stands_for_the_tasks_that_fit_it():
+    from suites.lm_index import find
+
+    (mgsm,) = (task.ref.name for task in load_suite("reasoning", "full").tasks if task.label == "mgsm")
+    languages = {name.removeprefix("mgsm_native_cot_") for name in find(mgsm).tags}
+    assert languages == {"bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh"}
+    with pytest.raises(UnknownName, match=r"no task, group or tag 'mgsm_nativ_\*'; did you mean mgsm"):
+        find("mgsm_nativ_*")
 
 
 @pytest.mark.parametrize(
