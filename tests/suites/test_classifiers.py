@@ -96,6 +96,10 @@ def test_scores_equal_those_of_the_detoxify_package(tmp_path, monkeypatch):
     upstream = Detoxify(checkpoint=str(tmp_path / "upstream.ckpt"), huggingface_config_path=str(tmp_path))
     expected = upstream.predict(TEXTS)["toxicity"]
     assert choose({"detoxify_checkpoint": path}).score(TEXTS) == pytest.approx(expected, abs=1e-6)
+    # in another order, with repeats, more of them than a batch holds
+    places = [7 * i % len(TEXTS) for i in range(1000)]
+    many = choose({"detoxify_checkpoint": path}).score([TEXTS[place] for place in places])
+    assert many == pytest.approx([expected[place] for place in places], abs=1e-6)
 
 
 def test_long_texts_are_cut_to_the_model(tmp_path):
@@ -173,10 +177,16 @@ def test_damaged_weights_do_not_become_scores(tmp_path):
         choose({"detoxify_checkpoint": tmp_path / "nan.ckpt"}).score(["you"])
 
 
-def test_chunks_hold_every_text_once_and_respect_both_limits(monkeypatch):
-    monkeypatch.setattr(classifiers, "CHUNK_TEXTS", 3)
-    monkeypatch.setattr(classifiers, "CHUNK_TOKENS", 20)
-    # sorted: 12 10 | 9 5 | 4 3 3 | 1 with at most 3 texts and width x count <= 20
-    assert chunks_by_length([3, 10, 1, 4, 12, 3, 9, 5]) == [[4], [1, 6], [7, 3, 0], [5, 2]]
-    assert chunks_by_length([]) == []
-    assert chunks_by_length([500]) == [[0]]
+def test_chunks_hold_every_text_once_and_like_lengths_together():
+    # sorted: 12 | 10 9 | 5 4 3 3 | 1 with width x count <= 20
+    assert chunks_by_length([3, 10, 1, 4, 12, 3, 9, 5], 20) == [[4], [1, 6], [7, 3, 0, 5], [2]]
+    assert chunks_by_length([], 20) == []
+    assert chunks_by_length([500], 20) == [[0]]
+
+
+def test_a_small_model_takes_larger_batches_than_a_large_one():
+    base, small = (BertConfig(intermediate_size=size) for size in (3072, 64))
+    per_thread = classifiers._chunk_tokens(base, "cpu") // torch.get_num_threads()
+    assert per_thread == 1024  # x 3072 x 4 bytes: 12 MiB
+    assert classifiers._chunk_tokens(small, "cpu") > classifiers._chunk_tokens(base, "cpu")
+    assert classifiers._chunk_tokens(base, "cuda") == classifiers.CHUNK_TOKENS
