@@ -61,9 +61,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", help="checkpoint folder; left out: a random Llama of 4 M parameters")
     parser.add_argument("--data-dir", help="mirror whose text the random model's tokenizer is trained on")
-    parser.add_argument(
-        "--url", help="server that runs already (http://host:port), started with --served-model-name m"
-    )
+    parser.add_argument("--url", help="server that runs already, http://host:port; --model is its tokenizer")
+    parser.add_argument("--served-model-name", default="m", help="its name there")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--rate", type=float, help="requests per second: an open loop instead")
