@@ -56,7 +56,7 @@ class IFBench(RequestTask):
         asked = items if self.context.limit is None else items[: self.context.limit]
         hit = sum(any(set(NEEDS.get(name, ())) & set(absent) for name in _names(item)) for item in asked)
         if hit:
-            self.notes.append(f"{hit} prompts cannot be scored: {how_to_install(absent)}")
+            self.notes.append(f"{hit} prompts may fail for want of data: {how_to_install(absent)}")
 
     def requests(self, item: Item) -> Asked:
         return self.ask(item.doc["prompt"])
