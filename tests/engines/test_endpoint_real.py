@@ -7,6 +7,7 @@ or fail with HARNESS_REQUIRE_VLLM=1. `transformers serve` needs the extra transf
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ from harness.endpoints import checkpoint_of
 from harness.engines.endpoint import EndpointEngine
 from harness.engines.transformers import TransformersEngine
 from harness.errors import BadCheckpoint, BadInput, EngineError
-from harness.protocols import TaskContext
+from harness.protocols import TaskContext, TaskRef
 from harness.records import Checkpoint, GenerateRequest, LoglikelihoodRequest, Sampling
 from harness.strategies.direct import Direct
 from harness.suitefile import parse_task
@@ -315,6 +316,49 @@ class TestTransformersServe:
             problem = endless.exception(WAIT_S)
             assert isinstance(problem, EngineError)
             assert "ignore_eos" in str(problem)
+
+
+# Latency
+
+
+def latency(engine, checkpoint, tmp_path, **options):
+    """Samples and metrics of the latency task, two requests in flight, prompts from a file."""
+    from harness import registry
+
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in PROMPTS))
+    ref = TaskRef(
+        "", "latency", {"prompts": str(file), "concurrencies": 2, "output_tokens": 8, **options}, "latency"
+    )
+    task = registry.load("task", "latency")(ref, TaskContext(engine, Direct(), Datasets(None), checkpoint))
+    samples = run_whole(task)
+    assert [sample.error for sample in samples if sample.error] == []
+    return samples, task.aggregate(samples)
+
+
+@pytest.mark.vllm
+def test_the_log_of_vllms_server_has_every_token_and_the_count_apart(vllm, folder, tmp_path):
+    for options in ({}, {"tokenizer": str(folder)}):
+        with engine_on(vllm, **options) as engine:
+            samples, metrics = latency(engine, checkpoint_of(vllm), tmp_path, requests=6)
+        for sample in samples:
+            *pieces, last = sample.metadata["log"]["chunks"]
+            assert (last[1], last[3]) == ("usage", 8)
+            assert 2 <= len(pieces) <= 8  # a busy server puts tokens together
+            assert [at_s for at_s, *_ in pieces] == sorted(at_s for at_s, *_ in pieces)
+            assert sum(tokens or 0 for _, _, tokens, _ in pieces) == (8 if options else 0)
+        assert metrics["vllm_e2e_p50_ms@2"].n == 6
+        assert metrics["vllm_ttft_p50_ms@2"].value < metrics["vllm_e2e_p50_ms@2"].value
+        assert metrics["vllm_e2e_mean_ms@2"].value <= metrics["guidellm_e2e_mean_ms@2"].value
+
+
+def test_the_count_of_transformers_serve_rides_on_a_piece(serve, folder, tmp_path):
+    with engine_on(serve, stream=True) as engine:
+        samples, metrics = latency(engine, checkpoint_of(serve), tmp_path, requests=2, ignore_eos=False)
+    kinds = [kind for _, kind, _, _ in samples[-1].metadata["log"]["chunks"]]
+    assert "usage" not in kinds
+    assert samples[-1].metadata["log"]["output_tokens"] == samples[-1].output_tokens > 0
+    assert metrics["guidellm_e2e_p50_ms@2"].value > 0
 
 
 # Tasks

@@ -230,6 +230,27 @@ def test_token_times_come_where_speed_is_measured(on_base):
     assert done.first_token_s == pytest.approx(done.queued_s + times[0])
 
 
+def test_the_latency_task_finds_every_token_of_an_open_and_a_closed_loop(on_base):
+    from harness.datasets import Datasets
+    from harness.protocols import TaskContext, TaskRef
+    from harness.strategies.direct import Direct
+    from tests.suites.conftest import run_whole
+
+    options = {
+        "concurrencies": 2, "utilisations": 0.5, "requests": 6, "warmup": 1, "prompt_tokens": 16, "output_tokens": 8,
+    }  # fmt: skip
+    context = TaskContext(on_base, Direct(), Datasets(None))
+    task = registry.load("task", "latency")(TaskRef("", "latency", options, "latency"), context)
+    samples = run_whole(task)
+    for sample in samples:
+        assert sample.error is None
+        assert sum(tokens for _, _, tokens, _ in sample.metadata["log"]["chunks"]) == 8
+    metrics = task.aggregate(samples)
+    for load in ("2", "0.5load"):
+        assert metrics[f"vllm_e2e_p50_ms@{load}"].n == 6
+        assert metrics[f"vllm_ttft_p50_ms@{load}"].value < metrics[f"vllm_e2e_p50_ms@{load}"].value
+
+
 def test_seeded_draws_repeat_themselves_and_each_draw_can_be_asked_alone(on_base):
     sampling = Sampling(max_tokens=12, temperature=1.0, top_p=0.9, top_k=50, seed=7, n=3)
     requests = [GenerateRequest(encode(on_base, text), sampling) for text in TEXTS]
