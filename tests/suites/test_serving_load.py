@@ -128,17 +128,19 @@ def test_a_closed_loop_keeps_its_slots_filled():
     done = list(Sender(server, slots=3).run(range(9)))
     assert sorted(sent.what for sent in done) == list(range(9))
     assert server.most == 3
-    assert time.perf_counter() - start == pytest.approx(0.15, abs=0.06)
-    assert all(0 <= sent.sent_s - sent.scheduled_s < 0.02 for sent in done)
+    assert 0.15 <= time.perf_counter() - start < 1.5
+    assert all(0 <= sent.sent_s - sent.scheduled_s < 0.5 for sent in done)
 
 
 def test_an_open_loop_keeps_to_its_schedule():
-    server = Sleeper(0.3)
+    server = Sleeper(2.0)
     due = [0.05, 0.06, 0.2]
     start = time.perf_counter()
     done = sorted(Sender(server, None, due).run("abc"), key=lambda sent: sent.sent_s)
-    assert [sent.scheduled_s - start for sent in done] == pytest.approx(due, abs=0.02)
-    assert [at - start for at in server.sent] == pytest.approx(due, abs=0.02)
+    first = done[0].scheduled_s
+    assert [sent.scheduled_s - first for sent in done] == pytest.approx([0.0, 0.01, 0.15])
+    assert 0.05 <= first - start < 1.0
+    assert all(0 <= sent.sent_s - sent.scheduled_s < 0.5 for sent in done)  # never early
     assert server.most == 3
 
 
@@ -146,7 +148,8 @@ def test_a_slot_that_is_not_free_delays_the_sending_and_not_the_schedule():
     server = Sleeper(0.1)
     done = list(Sender(server, 1, [0.01, 0.02, 0.03]).run("abc"))
     lags = [sent.sent_s - sent.scheduled_s for sent in done]
-    assert lags == pytest.approx([0.0, 0.09, 0.18], abs=0.03)
+    assert lags[0] < lags[1] < lags[2]
+    assert lags[2] >= 0.17  # two answers of 0.1 s before it, due at 0.03 instead of 0.01
     assert all(later.sent_s > earlier.sent_s for earlier, later in pairwise(done))
 
 
