@@ -122,7 +122,7 @@ def test_a_sender_that_falls_behind_hides_nothing(task):
 
 def test_an_open_loop_does_not_wait_for_answers(task, server):
     found = measured(task(rates=[20], burstiness=float("inf"), requests=20, warmup=0))
-    assert server.most_at_once == pytest.approx(20 * (FIRST_S + 7 * GAP_S), abs=4)  # Little's law
+    assert server.most_at_once >= 20 * (FIRST_S + 7 * GAP_S) - 1  # Little's law; more on a busy machine
     assert found["vllm_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
     assert found["scheduled_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
 
