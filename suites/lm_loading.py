@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lm_eval.api.task
 import lm_eval.utils
@@ -22,6 +23,7 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from harness.datafiles import card_files, read_files
 from harness.errors import BadInput, DatasetUnavailable, HarnessError, UserError
 from harness.fingerprint import cache_dir
 from harness.hashing import hash_json
@@ -105,6 +107,32 @@ def load_tasks(name: str, data: DataSource, num_fewshot: int | None, *, allow_un
     for task in tasks.values():
         task.set_config(key="num_fewshot", value=shots(task.get_config("num_fewshot"), num_fewshot))
     return Loaded(name, tasks, tuple(groups))
+
+
+@contextmanager
+def split_by_split() -> Iterator[None]:
+    """Where the splits of a folder differ in their types, datasets refuses them all: read each by itself.
+
+    MGSM's test answers are null, those of its shots are texts.
+    """
+    import datasets
+
+    load = datasets.load_dataset
+
+    def tolerant(path: str, name: str | None = None, **more: Any) -> Any:
+        try:
+            return load(path, name, **more)
+        except datasets.exceptions.DatasetGenerationError as exc:
+            files = (card_files(Path(path)) or {}) if Path(path).is_dir() else {}
+            splits = files.get(name or "default")
+            if splits is None or "Couldn't cast" not in str(exc.__cause__):
+                raise
+            return datasets.DatasetDict(
+                {split: datasets.Dataset.from_list(read_files(paths)) for split, paths in splits.items()}
+            )
+
+    with patch.object(datasets, "load_dataset", tolerant):
+        yield
 
 
 def folder_cache(place: str) -> str:
@@ -216,7 +244,7 @@ class HarnessFactory(TaskFactory):
 
     def _construct(self, entry: Entry, config: Mapping[str, Any], overrides: dict[str, Any]) -> LmTask:
         cls = config.get("class")
-        with self._class_on_data(cls):
+        with self._class_on_data(cls), split_by_split():
             try:
                 return super()._build_task(entry, overrides)
             except KeyError as exc:
