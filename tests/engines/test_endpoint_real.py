@@ -366,8 +366,7 @@ def test_the_count_of_transformers_serve_rides_on_a_piece(serve, folder, tmp_pat
 
 def scores(task_name, engine, checkpoint, mirror, **fields):
     suite_task = parse_task(task_name)
-    from harness import registry
-    from harness.binding import loader_name
+    from harness.taskfiles import load_task
 
     context = TaskContext(
         engine=engine,
@@ -377,7 +376,7 @@ def scores(task_name, engine, checkpoint, mirror, **fields):
         **{"limit": 3, **fields},
     )
     ref = getattr(suite_task, "ref", suite_task)
-    return run_whole(registry.load("task", loader_name(ref))(ref, context))
+    return run_whole(load_task(ref, context))
 
 
 @pytest.mark.mirror

@@ -89,10 +89,13 @@ def plan(*checkpoints, **engine):
 
 def test_the_engine_follows_the_spec(tiny_llama):
     server, folder = resolve(f"{URL}#m"), resolve(str(tiny_llama))
-    mixed = plan(server.spec, folder.spec, options={"rpm": 60, "mine": 1})
+    mixed = plan(server.spec, folder.spec, options={"rpm": 60, "batch_tokens": 64})
     check_engines(mixed)
     assert (engine_of(mixed, server).name, engine_of(mixed, server).options) == ("endpoint", {"rpm": 60})
-    assert (engine_of(mixed, folder).name, engine_of(mixed, folder).options) == ("transformers", {"mine": 1})
+    assert (engine_of(mixed, folder).name, engine_of(mixed, folder).options) == (
+        "transformers",
+        {"batch_tokens": 64},
+    )
     alone = plan(folder.spec, options={"rpm": 60})
     assert engine_of(alone, folder) is alone.engine
     theirs = plan(server.spec, name="third_party", options={"x": 1})

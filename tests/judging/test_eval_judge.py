@@ -10,6 +10,7 @@ import pytest
 
 from harness.cli.main import run as harness
 from harness.judging.choice import foreign_name
+from tests.cli.test_commands import harness as process
 from tests.cli.test_eval_endpoint import run_of, samples_of
 from tests.engines.endpoint_server import MODEL, Act, running
 from tests.judging.test_judged import by_rule, longer
@@ -139,14 +140,14 @@ def test_a_judge_without_its_key_fails_samples_and_keeps_the_answers(plugin, tmp
             "--judge-option",
             "key_env=JUDGE_KEY",
         )
-        missing = harness(*command, cwd=tmp_path)
+        missing = process(*command, cwd=tmp_path)
         assert missing.returncode == 2
         assert "JUDGE_KEY" in missing.stderr.splitlines()[-1]
-        wrong = harness(*command, cwd=tmp_path, JUDGE_KEY="wrong-key-0123456789")
+        wrong = process(*command, cwd=tmp_path, JUDGE_KEY="wrong-key-0123456789")
         assert wrong.returncode == 3, wrong.stderr
         assert "export the right one" in wrong.stdout
         assert "wrong-key" not in wrong.stdout + wrong.stderr
-        right = harness(*command, cwd=tmp_path, JUDGE_KEY="right-key-0123456789")
+        right = process(*command, cwd=tmp_path, JUDGE_KEY="right-key-0123456789")
         assert right.returncode == 0, right.stderr
         assert run_of(tmp_path)["n_failed"] == 0
 
