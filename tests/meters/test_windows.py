@@ -176,9 +176,9 @@ def test_a_part_of_the_work_is_weighed_by_itself_and_the_whole_stays_whole():
             time.sleep(0.4)
         time.sleep(0.05)
     assert [r for r in lines if r.closed and r.part == "load 1"] == readings
-    assert len(readings) == 3  # cut at 0.15 and 0.3, too
-    assert summarise(readings, EnergySpec()).measured_j == pytest.approx(400, rel=0.1)
-    assert summarise(lines, EnergySpec()).measured_j == pytest.approx(500, rel=0.1)
+    assert len(readings) >= 3  # cut at 0.15 and 0.3, and later where the machine is slow
+    assert summarise(readings, EnergySpec()).measured_j == pytest.approx(400, rel=0.3)
+    assert summarise(lines, EnergySpec()).measured_j == pytest.approx(500, rel=0.3)
     assert summarise(lines, EnergySpec()).complete
     assert {line.part for line in lines} == {"", "load 1"}
 

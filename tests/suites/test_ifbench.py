@@ -175,7 +175,10 @@ def test_data_that_is_not_installed_is_named_and_never_a_wrong_answer(constraint
 
 
 def test_long_answers_cost_little_time(nltk_data):
-    """No expression of a check backtracks: every check reads the worst texts of 100,000 characters in seconds."""
+    """No expression of a check backtracks: every check reads the worst texts of 100,000 characters in seconds.
+
+    nltk takes the most; where one did backtrack, it would be hours.
+    """
     args = {
         "N": 2, "small_n": 2, "min_words": 1, "max_words": 2, "percentage": 3, "reference_text": "abc",
         "options": "a/b", "sep": "-", "prompt_to_repeat": "x", "n_start": 1, "n_end": 2, "word": "w", "keyword": "k",
@@ -185,7 +188,7 @@ def test_long_answers_cost_little_time(nltk_data):
         for constraint in sorted(set(CHECKS) - {"words:start_verb"}):  # whose tagger is nltk's
             begun_s = time.process_time()
             follows(constraint, text, args)
-            assert time.process_time() - begun_s < 5, constraint
+            assert time.process_time() - begun_s < 30, constraint
 
 
 def test_the_four_metrics(mirror, context):
