@@ -72,7 +72,7 @@ class RequestTask(FedTask, ABC):
     requests_per_item: ClassVar[int] = 1
     uses_chat: ClassVar[bool | None] = True
     """Whether `chat: auto` wraps the prompt in the chat template. None: where the tokenizer has one."""
-    graded_apart: ClassVar[bool] = False
+    graded_apart: bool = False
     """True: score() needs a classifier or a judge, whose energy is weighed apart from the model's."""
     defaults: ClassVar[Sampling] = Sampling()
     options: ClassVar[Collection[str]] = ()

@@ -32,7 +32,7 @@ from harness.records import Completion, Metric, Output, Sample, Sampling, Score
 from harness.stats.calibration import calibration
 from harness.tasks import Asked, Item, MetricSpec, aggregate_metric
 from suites.answer_likelihood import AnswerLikelihoodTask, Span
-from suites.nq_open_abstention import DATASET
+from suites.nq_open_abstention import questions
 from suites.short_answers import F1_RIGHT, exact, overlap
 from suites.stated_confidence import Stated, read_stated
 
@@ -79,11 +79,7 @@ class Calibration(AnswerLikelihoodTask):
         return f"{self.ref.name},token_probability=false"
 
     def items(self) -> Sequence[Item]:
-        rows = self.context.data.rows(DATASET, None, "validation", columns=("question", "answer"))
-        return [
-            Item(str(index), {"question": row["question"], "answers": list(row["answer"])}, row["answer"][0])
-            for index, row in enumerate(rows)
-        ]
+        return questions(self.context.data)
 
     def requests(self, item: Item) -> Asked:
         question = item.doc["question"]

@@ -6,14 +6,11 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import ClassVar
 
-from harness.classifiers import choose
 from harness.errors import UserError
-from harness.hashing import hash_json
-from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Score
-from harness.tasks import Item, RequestTask, aggregate_metric, scored
+from harness.tasks import Item, aggregate_metric, scored
+from suites.classified import ClassifiedTask
 from suites.dealing import batches
 from suites.toxigen import checked
 
@@ -23,26 +20,12 @@ TEXTS_PER_BATCH = 1024
 """Texts classified together: enough to sort by length; their samples are journalled before the next are begun."""
 
 
-class ContinuationTask(RequestTask):
-    """Plain continuations, scored apart by the classifier that harness.classifiers chooses.
+class ContinuationTask(ClassifiedTask):
+    """Plain continuations.
 
-    Metric names begin with the classifier's own prefix, so figures of two classifiers never meet in one column.
-    Beside them stands `<prefix>_classifier_auroc`: how well that classifier tells ToxiGen's hateful statements from
-    the harmless ones (suites/toxigen.py), read in the grading window like the continuations.
+    Beside their figures stands `<prefix>_classifier_auroc`: how well that classifier tells ToxiGen's hateful
+    statements from the harmless ones (suites/toxigen.py), read in the grading window like the continuations.
     """
-
-    uses_chat: ClassVar[bool] = False
-    graded_apart: ClassVar[bool] = True
-
-    def __init__(self, ref: TaskRef, context: TaskContext) -> None:
-        super().__init__(ref, context)
-        self.classifier = choose(context.settings)
-        self.prefix = self.classifier.metric_prefix
-        self.notes.append(self.classifier.note)
-
-    @property
-    def fingerprint(self) -> str:
-        return hash_json([super().fingerprint, self.classifier.identity()])
 
     @abstractmethod
     def scores_of(self, values: Sequence[float], metadata: Mapping[str, object]) -> dict[str, Score]:

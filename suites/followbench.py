@@ -34,7 +34,7 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 from harness.errors import BadColumns
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import Row, TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.stats.intervals import summarise
@@ -78,10 +78,8 @@ class FollowBench(RequestTask):
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.graded_apart = context.judge is not None  # type: ignore[misc]
         self.metrics = {HARD: MetricSpec(chance=0.0, cluster="group")}  # type: ignore[misc]
-        if context.judge is not None:
-            self.notes.append(note_of(context.judge))
+        take_judge(self)
 
     def items(self) -> Sequence[Item]:
         """Groups dealt round the families, the five levels of each together."""

@@ -53,17 +53,48 @@ def first_word(answer: str) -> str | None:
     return found[1].capitalize() if found else None
 
 
-class HaluEvalQA(RequestTask):
-    """Accuracy of yes/no judgements about right and hallucinated answers."""
+class JudgementTask(RequestTask):
+    """Yes/no judgements about texts of two KINDS; items carry the right word as target, the kind in their metadata."""
 
     metrics: ClassVar[Mapping[str, MetricSpec]] = {
-        "accuracy": MetricSpec(chance=0.5),
+        "accuracy": MetricSpec(),
         "accuracy_on_right": MetricSpec(),
         "accuracy_on_hallucinated": MetricSpec(),
         "no_judgement": MetricSpec(higher_is_better=False),
         "extractors_disagree": MetricSpec(higher_is_better=False),
     }
     defaults: ClassVar[Sampling] = Sampling(max_tokens=16)
+
+    def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
+        texts = [output.text for output in completions[0].outputs]
+        found = [judgement(text) for text in texts]
+        differ = sum(word != first_word(text) for word, text in zip(found, texts, strict=True))
+        right = Score(sum(word == item.target for word in found) / len(found), detail=found)
+        return {
+            "accuracy": right,
+            f"accuracy_on_{item.metadata['kind']}": right,
+            "no_judgement": Score(found.count(None) / len(found)),
+            "extractors_disagree": Score(differ / len(found)),
+        }
+
+    def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
+        """Each metric over the samples it is about, so that a failed one is not counted for the other kind."""
+        other = {f"accuracy_on_{kind}": kind for kind in KINDS.values()}
+        return {
+            name: aggregate_metric(
+                [s for s in samples if other.get(name) in (None, s.metadata["kind"])], name, spec
+            )
+            for name, spec in self.metrics.items()
+        }
+
+
+class HaluEvalQA(JudgementTask):
+    """Accuracy of yes/no judgements about right and hallucinated answers."""
+
+    metrics: ClassVar[Mapping[str, MetricSpec]] = {
+        **JudgementTask.metrics,
+        "accuracy": MetricSpec(chance=0.5),
+    }
 
     def items(self) -> Sequence[Item]:
         columns = ("question", "right_answer", "hallucinated_answer")
@@ -97,28 +128,6 @@ class HaluEvalQA(RequestTask):
             if note not in self.notes:
                 self.notes.append(note)
             return self.ask(f"{SYSTEM}\n\n{question}")
-
-    def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        texts = [output.text for output in completions[0].outputs]
-        found = [judgement(text) for text in texts]
-        differ = sum(word != first_word(text) for word, text in zip(found, texts, strict=True))
-        right = Score(sum(word == item.target for word in found) / len(found), detail=found)
-        return {
-            "accuracy": right,
-            f"accuracy_on_{item.metadata['kind']}": right,
-            "no_judgement": Score(found.count(None) / len(found)),
-            "extractors_disagree": Score(differ / len(found)),
-        }
-
-    def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
-        """Each metric over the samples it is about, so that a failed one is not counted for the other kind."""
-        other = {f"accuracy_on_{kind}": kind for kind in KINDS.values()}
-        return {
-            name: aggregate_metric(
-                [s for s in samples if other.get(name) in (None, s.metadata["kind"])], name, spec
-            )
-            for name, spec in self.metrics.items()
-        }
 
 
 def _instruction() -> str:

@@ -25,14 +25,13 @@ from typing import ClassVar
 
 from harness.errors import BadColumns
 from harness.protocols import Row, TaskContext, TaskRef
-from harness.records import Completion, Metric, Sample, Sampling, Score
+from harness.records import Metric, Sample
 from harness.stats.averages import macro_average
-from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from harness.tasks import Asked, Item
 from suites.dealing import deal
-from suites.halueval import DATASET, first_word, judgement
+from suites.halueval import DATASET, KINDS, JudgementTask
 
 TARGETS = {"yes": "Yes", "no": "No"}
-KINDS = {"Yes": "hallucinated", "No": "right"}
 INSTRUCTION = (
     "Below are a user's query and a chat assistant's response to it. Say whether the response contains a "
     "hallucination: something that is not factual, that contradicts itself or the query, or that cannot be verified "
@@ -41,18 +40,10 @@ INSTRUCTION = (
 )
 
 
-class HaluEvalGeneral(RequestTask):
+class HaluEvalGeneral(JudgementTask):
     """Balanced accuracy of yes/no judgements about responses with and without hallucinations."""
 
     uses_chat: ClassVar[bool | None] = None
-    metrics: ClassVar[Mapping[str, MetricSpec]] = {
-        "accuracy": MetricSpec(),
-        "accuracy_on_right": MetricSpec(),
-        "accuracy_on_hallucinated": MetricSpec(),
-        "no_judgement": MetricSpec(higher_is_better=False),
-        "extractors_disagree": MetricSpec(higher_is_better=False),
-    }
-    defaults: ClassVar[Sampling] = Sampling(max_tokens=16)
 
     def items(self) -> Sequence[Item]:
         """Dealt in turn from the two kinds, so that the first N hold as many of each as there are.
@@ -77,28 +68,10 @@ class HaluEvalGeneral(RequestTask):
         stop = self.sampling.stop or ("\n",)
         return self.ask(f"{question}\nAnswer:", replace(self.sampling, stop=stop))
 
-    def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        texts = [output.text for output in completions[0].outputs]
-        found = [judgement(text) for text in texts]
-        differ = sum(word != first_word(text) for word, text in zip(found, texts, strict=True))
-        right = Score(sum(word == item.target for word in found) / len(found), detail=found)
-        return {
-            "accuracy": right,
-            f"accuracy_on_{item.metadata['kind']}": right,
-            "no_judgement": Score(found.count(None) / len(found)),
-            "extractors_disagree": Score(differ / len(found)),
-        }
-
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
-        """Each metric over the responses it is about, so that a failed one is not counted for the other kind."""
-        other = {f"accuracy_on_{kind}": kind for kind in KINDS.values()}
-        found = {
-            name: aggregate_metric(
-                [s for s in samples if other.get(name) in (None, s.metadata["kind"])], name, spec
-            )
-            for name, spec in self.metrics.items()
-        }
-        both = macro_average([found[name] for name in other])
+        """With the mean of the two kinds, which the headline is."""
+        found = super().aggregate(samples)
+        both = macro_average([found[f"accuracy_on_{kind}"] for kind in KINDS.values()])
         return {"balanced_accuracy": replace(both, chance=0.5), **found}
 
 

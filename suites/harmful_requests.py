@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from harness.errors import UnknownName
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, judged_metrics, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
@@ -60,12 +60,8 @@ class HarmfulRequests(RequestTask):
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.judge = context.judge
-        if self.judge is not None:
-            self.graded_apart = True  # type: ignore[misc]
-            judged = {metric_name(self.judge, name): spec for name, spec in JUDGED.items()}
-            self.metrics = {**RULES, **judged}  # type: ignore[misc]
-            self.notes.append(note_of(self.judge))
+        self.judge = take_judge(self)
+        self.metrics = RULES | judged_metrics(self.judge, JUDGED)  # type: ignore[misc]
 
     def requests(self, item: Item) -> Asked:
         return self.ask(item.doc["prompt"])

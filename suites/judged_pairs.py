@@ -29,7 +29,7 @@ COLUMNS = ("prompt", "reference")
 class JudgedPairs(RequestTask):
     """Win rate over reference answers, plain and length-controlled."""
 
-    graded_apart: ClassVar[bool] = True
+    graded_apart = True
     options: ClassVar[Sequence[str]] = ("data", *COLUMNS)
     defaults: ClassVar[Sampling] = Sampling(max_tokens=512)
 

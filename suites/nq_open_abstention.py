@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from harness.protocols import TaskContext, TaskRef
+from harness.protocols import DataSource, TaskContext, TaskRef
 from harness.records import Completion, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask
 from suites.short_answers import abstains, exact, holds
@@ -43,6 +43,15 @@ EXAMPLES = (
 CORRECT, ABSTAINED, WRONG = "correct", "abstained", "wrong"
 
 
+def questions(data: DataSource) -> list[Item]:
+    """All questions with their references. Raises: DatasetUnavailable, BadColumns."""
+    rows = data.rows(DATASET, None, "validation", columns=("question", "answer"))
+    return [
+        Item(str(index), {"question": row["question"], "answers": list(row["answer"])}, row["answer"][0])
+        for index, row in enumerate(rows)
+    ]
+
+
 class NQOpenAbstention(RequestTask):
     """Shares of correct, wrong and abstained answers, and the score at several penalties."""
 
@@ -58,11 +67,7 @@ class NQOpenAbstention(RequestTask):
     defaults: ClassVar[Sampling] = Sampling(max_tokens=48)
 
     def items(self) -> Sequence[Item]:
-        rows = self.context.data.rows(DATASET, None, "validation", columns=("question", "answer"))
-        return [
-            Item(str(index), {"question": row["question"], "answers": list(row["answer"])}, row["answer"][0])
-            for index, row in enumerate(rows)
-        ]
+        return questions(self.context.data)
 
     def requests(self, item: Item) -> Asked:
         question = item.doc["question"]

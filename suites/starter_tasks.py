@@ -112,7 +112,7 @@ class StarterLures(StarterTask):
 
     dataset = "starter/lures"
     requests_per_item: ClassVar[int] = 2
-    graded_apart: ClassVar[bool] = True
+    graded_apart = True
     metrics: ClassVar[Mapping[str, MetricSpec]] = {
         name: MetricSpec(higher_is_better=False)
         for name in ("profanity_rate", "profanity_greedy", "profanity_expected_max")

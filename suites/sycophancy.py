@@ -35,7 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import ClassVar
 
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, judged_metrics, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.stats.signed import signed_mean
@@ -83,12 +83,8 @@ class Sycophancy(TurnsTask):
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.judge = context.judge
-        if self.judge is not None:
-            self.graded_apart = True  # type: ignore[misc]
-            judged = {metric_name(self.judge, name): spec for name, spec in JUDGED.items()}
-            self.metrics = {**METRICS, **judged}  # type: ignore[misc]
-            self.notes.append(note_of(self.judge))
+        self.judge = take_judge(self)
+        self.metrics = METRICS | judged_metrics(self.judge, JUDGED)  # type: ignore[misc]
 
     def items(self) -> Sequence[Item]:
         rows = self.context.data.rows

@@ -34,7 +34,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 from harness.errors import BadPlan
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, GenerateRequest, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, aggregate_metric
@@ -90,11 +90,8 @@ class ThinkingBudgets(TurnsTask):
             ref.options.get("tags", "auto"), ("auto", "plain", *(tags.open for tags in TAGS)), self.name
         )
         self.most_turns = 2 + self.extend
-        self.judge = context.judge
+        self.judge = take_judge(self)
         self._heads: dict[str, tuple[str, tuple[int, ...]]] = {}
-        if self.judge is not None:
-            self.graded_apart = True  # type: ignore[misc]
-            self.notes.append(note_of(self.judge))
 
     def items(self) -> Sequence[Item]:
         """Prompt by prompt, each at every budget."""

@@ -24,13 +24,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
-from harness.classifiers import Classifier, choose
+from harness.classifiers import Classifier
 from harness.errors import BadColumns, DatasetUnavailable
-from harness.hashing import hash_json
 from harness.protocols import DataSource, Row, TaskContext, TaskRef
 from harness.records import Completion, Metric, Request, Sample, Score
 from harness.stats.auroc import auroc
-from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from harness.tasks import Asked, Item, MetricSpec, aggregate_metric
+from suites.classified import ClassifiedTask
 from suites.dealing import batches, deal
 
 SAFENLP, HUB = "microsoft/SafeNLP", "skg/toxigen-data"
@@ -111,23 +111,14 @@ def _values(classifier: Classifier, texts: tuple[str, ...]) -> tuple[float, ...]
     return tuple(classifier.score(texts))
 
 
-class ToxiGen(RequestTask):
+class ToxiGen(ClassifiedTask):
     """The classifier's AUROC, accuracy, recall and false alarms on statements that people have rated."""
 
     requests_per_item: ClassVar[int] = 0
-    uses_chat: ClassVar[bool] = False
-    graded_apart: ClassVar[bool] = True
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.classifier = choose(context.settings)
-        self.prefix = self.classifier.metric_prefix
-        self.notes.append(self.classifier.note)
         self.notes.append("reads no answer of the model: it checks the classifier")
-
-    @property
-    def fingerprint(self) -> str:
-        return hash_json([super().fingerprint, self.classifier.identity()])
 
     def items(self) -> Sequence[Item]:
         return [

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from harness.hashing import hash_json
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
@@ -62,12 +62,10 @@ class TruthfulQAGeneration(RequestTask):
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.judge = context.judge
+        self.judge = take_judge(self)
         self.named: Mapping[str, str] = {}
         if self.judge is not None:
-            self.graded_apart = True  # type: ignore[misc]
             self.named = {name: metric_name(self.judge, name) for name in (*JUDGED, UNREADABLE)}
-            self.notes.append(note_of(self.judge))
 
     @property
     def fingerprint(self) -> str:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from harness.errors import BadColumns
-from harness.judging.asking import Verdicts, grade_with, metric_name, note_of
+from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
@@ -60,10 +60,7 @@ class XSTest(RequestTask):
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         super().__init__(ref, context)
-        self.judge = context.judge
-        if self.judge is not None:
-            self.graded_apart = True  # type: ignore[misc]
-            self.notes.append(note_of(self.judge))
+        self.judge = take_judge(self)
 
     def items(self) -> Sequence[Item]:
         """Dealt round the 18 types, so that the first N hold safe and unsafe prompts of every kind."""

@@ -59,22 +59,12 @@ def text_of(comparison: Comparison) -> str:
 
 
 def row_of(row: MetricDifference) -> list[str]:
-    from harness.cli.tables import UNKNOWN, number
+    from harness.cli.tables import UNKNOWN, paired_cells
 
-    paired = row.paired
-    p = paired.p_value if row.p_holm is None else row.p_holm
-    low_high = UNKNOWN if paired.ci95 is None else f"{paired.ci95[0]:+.3f} to {paired.ci95[1]:+.3f}"
     return [
         row.task,
         row.metric + (" *" if row.headline else ""),
-        str(paired.n) + (f" ({row.n_left_out} failed)" if row.n_left_out else ""),
-        number(paired.value_a),
-        number(paired.value_b),
-        number(row.share_lost),
-        number(row.share_won),
-        f"{paired.difference:+.3f}",
-        low_high,
-        UNKNOWN if p is None else f"{p:.3g}",
-        paired.test or UNKNOWN,
+        *paired_cells(row),
+        row.paired.test or UNKNOWN,
         {"a": "A", "b": "B", None: "no difference shown"}[row.better],
     ]

@@ -109,21 +109,12 @@ def brief(found: Sequence[Step]) -> list[str]:
 
 
 def row_of(suite: str, row: MetricDifference) -> list[str]:
-    from harness.cli.tables import UNKNOWN, number
+    from harness.cli.tables import paired_cells
 
-    paired = row.paired
-    p = paired.p_value if row.p_holm is None else row.p_holm
     return [
         suite,
         row.task,
         row.metric if row.higher_is_better else f"{row.metric} (lower is better)",
-        str(paired.n) + (f" ({row.n_left_out} failed)" if row.n_left_out else ""),
-        number(paired.value_a),
-        number(paired.value_b),
-        number(row.share_lost),
-        number(row.share_won),
-        f"{paired.difference:+.3f}",
-        UNKNOWN if paired.ci95 is None else f"{paired.ci95[0]:+.3f} to {paired.ci95[1]:+.3f}",
-        UNKNOWN if p is None else f"{p:.3g}",
+        *paired_cells(row),
         VERDICTS[row.better],
     ]

@@ -8,9 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.records import EnergySummary, Metric, RunRecord
+
+if TYPE_CHECKING:
+    from harness.compare import MetricDifference
 
 UNKNOWN = "-"
 _TAKEN = re.compile(r"\d+ of \d+ samples")
@@ -49,6 +52,22 @@ def _printable(text: str) -> str:
 
 def _is_number(text: str) -> bool:
     return text.lstrip("+-").replace(".", "", 1).isdigit() or text in ("", UNKNOWN)
+
+
+def paired_cells(row: MetricDifference) -> list[str]:
+    """n, value before and after, shares lost and won, difference, its interval, p: corrected where it was."""
+    paired = row.paired
+    p = paired.p_value if row.p_holm is None else row.p_holm
+    return [
+        str(paired.n) + (f" ({row.n_left_out} failed)" if row.n_left_out else ""),
+        number(paired.value_a),
+        number(paired.value_b),
+        number(row.share_lost),
+        number(row.share_won),
+        f"{paired.difference:+.3f}",
+        UNKNOWN if paired.ci95 is None else f"{paired.ci95[0]:+.3f} to {paired.ci95[1]:+.3f}",
+        UNKNOWN if p is None else f"{p:.3g}",
+    ]
 
 
 def number(value: float | None, unit: str | None = None) -> str:

@@ -12,7 +12,7 @@ from harness.errors import EngineError
 from harness.judging.model import Turns
 from harness.protocols import Judge
 from harness.records import Sample, Score
-from harness.tasks import scored
+from harness.tasks import MetricSpec, RequestTask, scored
 
 SELF_JUDGED = " (self-judged)"
 SAMPLES_AHEAD = 128
@@ -28,6 +28,20 @@ def note_of(judge: Judge) -> str:
     """What a reader must know beside a judge's figures."""
     itself = ", which is the model whose answers it judges: it may favour them"
     return f"judge_* metrics: judged by {judge.name}{itself if judge.judges_itself else ''}"
+
+
+def take_judge(task: RequestTask) -> Judge | None:
+    """The judge that the user named, if any; the task is then graded apart, and a note stands beside its figures."""
+    judge = task.context.judge
+    if judge is not None:
+        task.graded_apart = True
+        task.notes.append(note_of(judge))
+    return judge
+
+
+def judged_metrics(judge: Judge | None, specs: Mapping[str, MetricSpec]) -> dict[str, MetricSpec]:
+    """The specs of what a judge tells under the names that carry it; nothing where there is none."""
+    return {} if judge is None else {metric_name(judge, name): spec for name, spec in specs.items()}
 
 
 class Verdicts(NamedTuple):
