@@ -67,7 +67,7 @@ class Lettered(RequestTask):
 
     def items(self) -> Sequence[Item]:
         """Raises: BadInput: not a multiple-choice task with one right choice."""
-        from suites.lm_build import Wanted, build
+        from suites.from_lm_eval.build import Wanted, build
 
         source = f"{type(self.context.data).__name__}:{self.context.data.data_dir}"
         wanted = Wanted(
@@ -159,7 +159,7 @@ def form_of(name: str, tasks: Iterable[Any]) -> str | None:
 
 def load(ref: TaskRef, context: TaskContext) -> Lettered:
     """Raises: UnknownName, BadInput, DatasetUnavailable."""
-    from suites import lm_index
+    from suites.from_lm_eval import index
 
-    lm_index.find(ref.name)
+    index.find(ref.name)
     return Lettered(ref, context)

@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_sessionfinish() -> None:
     """Tests also run peers by themselves, whose event loops may leave a thread that Python would wait for."""
-    from suites.inspect_quiet import end_workers
+    from suites.from_inspect.quiet import end_workers
 
     end_workers()
 

@@ -64,7 +64,7 @@ class HarnessAdapters:
         from harness_side import facts_of, plan_of, read_back
 
         from harness.evaluate import evaluate
-        from suites.lm_build import build
+        from suites.from_lm_eval.build import build
 
         plan = plan_of(self.job, self.job["tasks"], self._runs())
         build.cache_clear()

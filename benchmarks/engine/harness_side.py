@@ -89,7 +89,7 @@ class HarnessTasks:
         evaluate(plan.model_copy(update={"limit": 2}), meter=self.meter)
 
     def run(self) -> dict[str, Any]:
-        from suites.lm_build import build
+        from suites.from_lm_eval.build import build
 
         plan = self.plan(self.job["tasks"])
         build.cache_clear()  # a process builds a task's prompts once; every repeat pays for it, as the peer does

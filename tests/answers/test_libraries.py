@@ -61,9 +61,9 @@ def test_a_prompt_with_another_shot_is_asked(score, tmp_path):
 
 
 def test_inspect_asks_nothing_twice_and_counts_no_queries(score, monkeypatch):
-    import suites.from_inspect
+    import suites.from_inspect.task
 
-    monkeypatch.setattr(suites.from_inspect, "JUDGE_TOKENS", 8)
+    monkeypatch.setattr(suites.from_inspect.task, "JUDGE_TOKENS", 8)
     first, expected = score("write", tasks=["inspect:xstest"])
     assert first.energy["inference"].queries == 3
     monkeypatch.setattr(

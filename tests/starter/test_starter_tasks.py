@@ -11,7 +11,7 @@ from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Output, Sample, Score
 from harness.strategies.direct import Direct
 from harness.tasks import Item
-from suites.starter_tasks import (
+from suites.starter.tasks import (
     StarterFacts,
     StarterInstruction,
     StarterLures,

@@ -95,7 +95,7 @@ def test_a_tower_of_powers_is_given_up_and_threads_have_no_alarm() -> None:
 
 @pytest.mark.mirror
 def test_gsm8k_is_read_in_three_ways_and_says_where_they_differ(context, mirror, monkeypatch) -> None:
-    from suites.from_lm_eval import load
+    from suites.from_lm_eval.entry import load
 
     task = load(ref("gsm8k", "lm_eval", math_verify=True, num_fewshot=0), context(mirror, limit=5))
     names = ["exact_match,strict-match", "exact_match,flexible-extract", "math_verify"]

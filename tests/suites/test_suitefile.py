@@ -68,7 +68,7 @@ def test_installed_suites_load_in_every_profile(name, profile):
 
 @pytest.mark.parametrize("name", ["reasoning", "instruction", "hallucination"])
 def test_lm_eval_has_the_tasks_that_suites_name(name):
-    from suites.lm_index import find
+    from suites.from_lm_eval.index import find
 
     refs = [task.ref for task in load_suite(name, "full").tasks if task.ref.provider == "lm_eval"]
     assert refs
@@ -76,7 +76,7 @@ def test_lm_eval_has_the_tasks_that_suites_name(name):
 
 
 def test_a_pattern_stands_for_the_tasks_that_fit_it():
-    from suites.lm_index import find
+    from suites.from_lm_eval.index import find
 
     (mgsm,) = (task.ref.name for task in load_suite("reasoning", "full").tasks if task.label == "mgsm")
     languages = {name.removeprefix("mgsm_native_cot_") for name in find(mgsm).tags}

@@ -1,0 +1,1 @@
+"""How sure a model is, beside how often it is right."""

@@ -1,0 +1,1 @@
+"""Instructions that a rule or a judge can check."""

@@ -1,0 +1,1 @@
+"""inspect-ai's tasks on our engines."""

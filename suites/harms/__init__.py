@@ -1,0 +1,1 @@
+"""Toxicity, bias, refusal and sycophancy."""

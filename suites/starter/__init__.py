@@ -1,0 +1,1 @@
+"""Small tasks of the invented world, which need no data set."""

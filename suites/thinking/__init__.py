@@ -1,0 +1,1 @@
+"""The same prompts with more and less room to think."""

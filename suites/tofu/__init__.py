@@ -1,0 +1,1 @@
+"""TOFU: what a checkpoint forgot, and what it kept."""
