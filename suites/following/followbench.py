@@ -2,8 +2,9 @@
 
 Jiang et al. 2024, arXiv:2310.20410; the English half: 164 groups of six families (content, situation, style, format,
 example, mixed), asked greedily with 2048 new tokens. Of a group at level N all N constraints must hold. Official code:
-https://github.com/YJiangcm/FollowBench/tree/6278f4c/code ; the rules are
-constraints/followbench.py, the judge's part is https://github.com/YJiangcm/FollowBench/blob/6278f4c/code/gpt4_based_evaluation.py .
+https://github.com/YJiangcm/FollowBench/tree/6278f4c/code  ; the rules are
+constraints/followbench.py, the judge's part is
+https://github.com/YJiangcm/FollowBench/blob/6278f4c/code/gpt4_based_evaluation.py .
 
 70 groups a program can check, and they alone are asked where there is no judge:
 
