@@ -145,7 +145,7 @@ class Binder:
             strategy=self.strategy,
             data=self.data,
             checkpoint=checkpoint,
-            limit=plan.limit or spec.limit,
+            limit=spec.samples(plan.limit),
             seed=plan.seed,
             chat=plan.chat,
             num_fewshot=plan.num_fewshot,

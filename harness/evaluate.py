@@ -259,12 +259,8 @@ class Evaluation:
             t.label: name for t in spec.tasks if (name := headline_metric(t, metrics[t.label])) is not None
         }
         chosen = {t.label: main[t.label] for t in spec.tasks if t.headline and t.label in main}
-        limit = self.plan.limit
-        sizes = (
-            spec.sizes if limit is None else (f"{spec.profile} profile, limited to {limit} samples per task",)
-        )
         notes = [
-            *sizes,
+            *spec.said_sizes(self.plan.limit),
             *spec.notes,
             *finished.engine.get("notes", ()),
             *finished.engine.get("judge", {}).get("notes", ()),

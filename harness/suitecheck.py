@@ -83,7 +83,7 @@ def check_without_model(plan: EvalPlan) -> Checked:
     data = Datasets(plan.data_dir)
     tasks = {}
     for entry in spec.tasks:
-        limit = plan.limit or entry.limit
+        limit = entry.samples(plan.limit)
         context = TaskContext(engine=None, strategy=Direct(), data=data, limit=limit, chat=plan.chat)
         tasks[entry.label] = _with_samples(entry.label, load_task(entry.ref, context))
     declared = {label: getattr(task, "metric_names", None) for label, task in tasks.items()}

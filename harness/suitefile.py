@@ -70,7 +70,9 @@ class ProfileEntry(Strict):
     """What one profile changes."""
 
     limit: int | None = Field(default=None, ge=1, description="First samples of every task")
-    limits: dict[str, int] = Field(default_factory=dict, description="task label -> its own limit")
+    limits: dict[str, int] = Field(
+        default_factory=dict, description="task label -> its own limit, which --limit may lower"
+    )
     tasks: dict[str, TaskEntry] | None = Field(default=None, description="Instead of the suite's tasks")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="task label -> options to add"
@@ -247,6 +249,7 @@ def _spec_of(label: str, ref: TaskRef, entry: TaskEntry, chosen: ProfileEntry) -
         chance=entry.chance,
         weight=entry.weight,
         limit=chosen.limits.get(label, entry.limit or chosen.limit),
+        most=chosen.limits.get(label),
         headline=entry.headline,
     )
 

@@ -24,9 +24,17 @@ class TaskSpec:
     chance: float | None = None
     weight: float = 1.0
     limit: int | None = None
-    """Limit of the profile for this task; the user's --limit goes before it."""
+    """Limit of the suite file for this task; the user's --limit goes before it."""
+    most: int | None = None
+    """What the profile itself gives this task, e.g. samples per subtask: --limit takes fewer, never more."""
     headline: bool = True
     """False: run and reported, and no part of the suite's one number."""
+
+    def samples(self, asked: int | None) -> int | None:
+        """How many samples of the task, or of each of its subtasks, are run; None: all. asked: the user's --limit."""
+        if asked is None:
+            return self.limit
+        return asked if self.most is None else min(asked, self.most)
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,14 @@ class SuiteSpec:
     """How much of the tasks the profile runs; the user's --limit takes its place."""
     notes: tuple[str, ...] = ()
     """What a reader must know beside the score, e.g. 'quick profile: first 100 samples per task'."""
+
+    def said_sizes(self, asked: int | None) -> tuple[str, ...]:
+        """How much of the tasks is run, in words. asked: the user's --limit."""
+        if asked is None:
+            return self.sizes
+        fewer = [f"{task.most} of {task.label}" for task in self.tasks if task.most and task.most < asked]
+        kept = f", {', '.join(fewer)} (of each subtask, where a task has some)" if fewer else ""
+        return (f"{self.profile} profile, limited to {asked} samples per task{kept}",)
 
 
 def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> Headline:

@@ -45,6 +45,11 @@ def test_a_users_file_resolves_profile_limits_and_options(tmp_path):
     assert (spec.name, spec.version, spec.headline, spec.limit) == ("mine", "2", "accuracy", 10)
     assert maths.ref == TaskRef("lm_eval", "gsm8k", {"num_fewshot": 1, "chat": True}, "maths")
     assert (maths.limit, science.limit) == (7, 4)
+    assert [task.samples(None) for task in spec.tasks] == [7, 4]
+    assert [task.samples(20) for task in spec.tasks] == [20, 4]  # --limit never takes more than a profile's own limit
+    assert [task.samples(2) for task in spec.tasks] == [2, 2]
+    assert spec.said_sizes(2) == ("quick profile, limited to 2 samples per task",)
+    assert spec.said_sizes(20)[0].startswith("quick profile, limited to 20 samples per task, 4 of science (")
     assert (science.chance, science.weight) == (0.25, 2)
     assert spec.sizes[0].startswith("quick profile: first 10 samples per task, 4 of science")
     assert spec.notes == ("a note",)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.suites.conftest import ref, run_whole
 FIRST_S, GAP_S = 0.25, 0.05
 ANSWER = "abcde"
 WITHIN = 0.05
+ATTEMPTS = 8
 
 
 @pytest.fixture
@@ -61,11 +63,25 @@ def measured(task) -> dict[str, float]:
     return {name: metric.value for name, metric in task.aggregate(samples).items()}
 
 
+def measured_within(build: Callable[[], Any], expected: dict[str, float]) -> dict[str, float]:
+    """What is measured, every expected figure within 5 %.
+
+    A machine that is busy with other things delays both sides now and then, so a measurement that is off is taken
+    again. A figure with a wrong definition is off by at least a gap (12 % and more) every time.
+    """
+    for _ in range(ATTEMPTS - 1):
+        found = measured(build())
+        if all(found[name] == pytest.approx(value, rel=WITHIN) for name, value in expected.items()):
+            return found
+    found = measured(build())
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=WITHIN)
+    return found
+
+
 @pytest.mark.parametrize("chat", ["off", "on"])
 def test_every_profile_is_within_5_percent_of_the_injected_delays(task, server, chat):
-    found = measured(task(concurrencies=[2], requests=6, chat=chat))
     first, gap = FIRST_S * 1000, GAP_S * 1000
-    expected = {
+    of_each = {
         "vllm_ttft": first,
         "vllm_e2e": first + 5 * gap,  # to the piece that ends the answer
         "vllm_tpot": 5 * gap / 4,
@@ -78,12 +94,13 @@ def test_every_profile_is_within_5_percent_of_the_injected_delays(task, server, 
         "aiperf_e2e": first + 4 * gap,  # to the last letter
         "aiperf_itl": gap,
     }
-    for name, ms in expected.items():
-        for statistic in ("mean", "p50"):
-            assert found[f"{name}_{statistic}_ms@2"] == pytest.approx(ms, rel=WITHIN), name
     exchange_s = FIRST_S + 7 * GAP_S
-    assert found["vllm_requests_per_s@2"] == pytest.approx(2 / exchange_s, rel=WITHIN)
-    assert found["vllm_output_tokens_per_s@2"] == pytest.approx(10 / exchange_s, rel=WITHIN)
+    expected = {
+        **{f"{name}_{which}_ms@2": ms for name, ms in of_each.items() for which in ("mean", "p50")},
+        "vllm_requests_per_s@2": 2 / exchange_s,
+        "vllm_output_tokens_per_s@2": 10 / exchange_s,
+    }
+    found = measured_within(lambda: task(concurrencies=[2], requests=6, chat=chat), expected)
     assert found["peak_memory_bytes@2"] is None  # the server's
     assert found["energy_j@2"] is None
     assert server.most_at_once == 2
@@ -99,32 +116,24 @@ def at_once(path: str, body: dict, number: int) -> Act | None:
 
 def test_a_sender_that_falls_behind_hides_nothing(task):
     """Five requests, 2.5 a second, one at a time, 0.8 s each: the i-th is due at 0.4 i, answered at 0.4 + 0.8 i."""
-    found = measured(
-        task(
-            at_once,
-            rates=[2.5],
-            burstiness=float("inf"),
-            max_concurrency=1,
-            requests=5,
-            warmup=1,
-            slo_e2e_ms=1800,
-        )
-    )
-    assert found["vllm_e2e_mean_ms@2.5rps"] == pytest.approx(800, rel=WITHIN)
     waits = [400 + 400 * i for i in range(1, 6)]  # milliseconds from when it was due
-    assert found["scheduled_e2e_mean_ms@2.5rps"] == pytest.approx(sum(waits) / 5, rel=WITHIN)
-    assert found["scheduled_e2e_p50_ms@2.5rps"] == pytest.approx(1600, rel=WITHIN)
-    assert found["send_lag_p50_ms@2.5rps"] == pytest.approx(800, rel=WITHIN)
+    expected = {
+        "vllm_e2e_mean_ms@2.5rps": 800,
+        "scheduled_e2e_mean_ms@2.5rps": sum(waits) / 5,
+        "scheduled_e2e_p50_ms@2.5rps": 1600,
+        "send_lag_p50_ms@2.5rps": 800,
+        "vllm_requests_per_s@2.5rps": 5 / 4.4,
+    }
+    loop = {"rates": [2.5], "burstiness": float("inf"), "max_concurrency": 1, "requests": 5, "warmup": 1}
+    found = measured_within(lambda: task(at_once, **loop, slo_e2e_ms=1800), expected)
     assert found["vllm_slo_share@2.5rps"] == 1.0
     assert found["scheduled_slo_share@2.5rps"] == 0.6  # 800, 1200, 1600 of 2400
-    assert found["vllm_requests_per_s@2.5rps"] == pytest.approx(5 / 4.4, rel=WITHIN)
 
 
 def test_an_open_loop_does_not_wait_for_answers(task, server):
-    found = measured(task(rates=[20], burstiness=float("inf"), requests=20, warmup=0))
+    expected = {f"{whose}_ttft_mean_ms@20rps": FIRST_S * 1000 for whose in ("vllm", "scheduled")}
+    measured_within(lambda: task(rates=[20], burstiness=float("inf"), requests=20, warmup=0), expected)
     assert server.most_at_once >= 20 * (FIRST_S + 7 * GAP_S) - 1  # Little's law; more on a busy machine
-    assert found["vllm_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
-    assert found["scheduled_ttft_mean_ms@20rps"] == pytest.approx(FIRST_S * 1000, rel=WITHIN)
 
 
 def test_more_in_flight_than_the_engine_is_used_to_or_was_told(task, server):
