@@ -71,9 +71,12 @@ def byte_tokenizer(*, chat: bool = True):
 
 
 def build_llama(
-    folder: Path, *, seed: int = 0, chat: bool = True, hidden: int = 64, context: int = 4096
+    folder: Path, *, seed: int = 0, chat: bool = True, hidden: int = 64, context: int = 4096, spread: float = 0.3
 ) -> Path:
-    """Write a random Llama of about 0.2 M parameters with its tokenizer to a folder."""
+    """Write a random Llama of about 0.2 M parameters with its tokenizer to a folder.
+
+    Args: spread: standard deviation of the weights; the larger, the surer the model is of its next token.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -90,7 +93,7 @@ def build_llama(
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
+        initializer_range=spread,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
