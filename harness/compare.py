@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import BadInput, NotComparable
-from harness.records import Json, RunRecord, Sample
-from harness.stats.intervals import wilson_interval
+from harness.records import Json, Metric, RunRecord, Sample
+from harness.stats.intervals import summarise
 from harness.stats.paired import PairedDifference, holm, paired_difference
 from harness.store import Store
 
@@ -37,8 +37,10 @@ class MetricDifference:
     """Share of the pairs in which b's score is the worse one."""
     share_won: float = 0.0
     share_lost_ci95: tuple[float, float] | None = None
-    """Wilson."""
+    """Wilson, by clusters where there are some."""
     share_won_ci95: tuple[float, float] | None = None
+    cluster: str | None = None
+    """Metadata key of the samples that belong together; None: each stands alone."""
 
     @property
     def better(self) -> str | None:
@@ -74,6 +76,17 @@ class _Scored(NamedTuple):
     target: str | None
     failed: bool
     values: Mapping[str, float | None]
+    clusters: Mapping[str, str]
+    """Metadata key -> what the sample has there, for the keys that a metric of the run names as its cluster."""
+
+
+class _Pairs(NamedTuple):
+    """Both runs' scores of one metric, in one order."""
+
+    first: list[float]
+    second: list[float]
+    clusters: list[str]
+    n_left_out: int
 
 
 def compare(
@@ -90,7 +103,7 @@ def compare(
     """
     a, b = _record(run_a, store), _record(run_b, store)
     _refuse_other_suite(a, b)
-    scores_a, scores_b = _scores(a, store), _scores(b, store)
+    scores_a, scores_b = _scores(a, a, store), _scores(b, a, store)
     _refuse_other_samples(a, b, scores_a, scores_b)
     differences = [
         _difference(task, metric, a, scores_a, scores_b)
@@ -98,6 +111,7 @@ def compare(
         for metric in metrics
         if metric in b.metrics.get(task, {})
     ]
+    found = [row for row in differences if row is not None]
     ratio, basis, energy_notes = _energy(a, b)
     return Comparison(
         run_a=a.run_id,
@@ -107,10 +121,10 @@ def compare(
         suite=a.suite,
         n_samples=len(scores_a),
         identical=scores_a == scores_b,
-        differences=_adjusted([row for row in differences if row is not None]),
+        differences=_adjusted(found),
         energy_ratio=ratio,
         energy_basis=basis,
-        notes=(*_asked_differently(a, b), *energy_notes),
+        notes=(*_asked_differently(a, b), *_clusters_unknown(a, found), *energy_notes),
     )
 
 
@@ -125,17 +139,33 @@ def _record(run: RunRecord | Path | str, store: Store | None) -> RunRecord:
     return store.find(str(run))
 
 
-def _scores(record: RunRecord, store: Store | None) -> dict[Key, _Scored]:
+def _scores(record: RunRecord, named: RunRecord, store: Store | None) -> dict[Key, _Scored]:
+    """Args: named: the run whose metrics say by which metadata samples belong together."""
     if record.path is None and store is None:
         raise BadInput(f"run {record.run_id!r} was not read from a folder; give the store it lies in")
     home = Store(record.path.parent) if record.path is not None else store
     samples: Iterable[Sample] = home.samples(record) if home is not None else ()
+    keys = {
+        task: {metric.cluster for metric in metrics.values() if metric.cluster is not None}
+        for task, metrics in named.metrics.items()
+    }
     return {
         (sample.task, sample.sample_id): _Scored(
-            sample.target, sample.failed, {name: score.value for name, score in sample.scores.items()}
+            sample.target,
+            sample.failed,
+            {name: score.value for name, score in sample.scores.items()},
+            {key: _cluster_of(sample, key) for key in keys.get(sample.task, ())},
         )
         for sample in samples
     }
+
+
+def _cluster_of(sample: Sample, key: str) -> str:
+    """What a sample shares with others; its own id where it has nothing. Args: key: of metadata; a.b: inside a."""
+    head, _, tail = key.partition(".")
+    inside = sample.metadata.get(head)
+    value = inside.get(tail) if tail and isinstance(inside, Mapping) else None
+    return str(sample.metadata.get(key, sample.sample_id if value is None else value))
 
 
 def _refuse_other_suite(a: RunRecord, b: RunRecord) -> None:
@@ -197,8 +227,41 @@ def _difference(
     scores_b: Mapping[Key, _Scored],
 ) -> MetricDifference | None:
     """None where the metric has no value per sample, e.g. a percentile over the whole task."""
-    first: list[float] = []
-    second: list[float] = []
+    aggregate = record.metrics[task][metric]
+    pairs = _paired(task, metric, aggregate.cluster, scores_a, scores_b)
+    if not pairs.first:
+        return None
+    clusters = None if aggregate.cluster is None else pairs.clusters
+    both = list(zip(pairs.first, pairs.second, strict=True))
+    down, up = [float(x > y) for x, y in both], [float(x < y) for x, y in both]
+    lost, won = (
+        summarise(moved, n_failed=0, higher_is_better=False, clusters=clusters)
+        for moved in ((down, up) if aggregate.higher_is_better else (up, down))
+    )
+    return MetricDifference(
+        task,
+        metric,
+        record.headline_metrics.get(task) == metric,
+        aggregate.higher_is_better,
+        paired_difference(pairs.first, pairs.second, clusters=clusters),
+        pairs.n_left_out,
+        share_lost=lost.value or 0.0,
+        share_won=won.value or 0.0,
+        share_lost_ci95=lost.ci95,
+        share_won_ci95=won.ci95,
+        cluster=aggregate.cluster,
+    )
+
+
+def _paired(
+    task: str,
+    metric: str,
+    cluster: str | None,
+    scores_a: Mapping[Key, _Scored],
+    scores_b: Mapping[Key, _Scored],
+) -> _Pairs:
+    """Args: cluster: metadata key of the samples that belong together."""
+    found = _Pairs([], [], [], 0)
     left_out = 0
     for key, mine in scores_a.items():
         if key[0] != task or metric not in {*mine.values, *scores_b[key].values}:
@@ -208,26 +271,24 @@ def _difference(
         if x is None or y is None:
             left_out += 1
         else:
-            first.append(x)
-            second.append(y)
-    if not first:
-        return None
-    upward = record.metrics[task][metric].higher_is_better
-    down = sum(x > y for x, y in zip(first, second, strict=True)) / len(first)
-    up = sum(x < y for x, y in zip(first, second, strict=True)) / len(first)
-    lost, won = (down, up) if upward else (up, down)
-    return MetricDifference(
-        task,
-        metric,
-        record.headline_metrics.get(task) == metric,
-        upward,
-        paired_difference(first, second),
-        left_out,
-        share_lost=lost,
-        share_won=won,
-        share_lost_ci95=wilson_interval(lost, len(first)),
-        share_won_ci95=wilson_interval(won, len(first)),
-    )
+            found.first.append(x)
+            found.second.append(y)
+            found.clusters.append(mine.clusters.get(cluster or "", key[1]))
+    return found._replace(n_left_out=left_out)
+
+
+def _clusters_unknown(record: RunRecord, differences: Iterable[MetricDifference]) -> list[str]:
+    """Metrics whose interval rests on clusters of samples, in a run that does not say which: an older one."""
+    return [
+        f"{row.task} {row.metric}: the run does not say which samples belong together; each is taken to stand alone"
+        for row in differences
+        if row.cluster is None and _is_clustered(record.metrics[row.task][row.metric], row.paired.n)
+    ]
+
+
+def _is_clustered(metric: Metric, n_pairs: int) -> bool:
+    """Whether samples share a cluster; where a metric counts more than the samples have, each is one by itself."""
+    return (metric.interval or "").startswith("cluster") and metric.n <= n_pairs
 
 
 def _adjusted(differences: list[MetricDifference]) -> tuple[MetricDifference, ...]:

@@ -232,6 +232,9 @@ class Metric:
     """Score of guessing, where it is known."""
     detail: Json = None
     """What stands behind the number (JSON): the bars of a reliability diagram, ..."""
+    cluster: str | None = None
+    """Metadata key of the samples whose equal values belong together (questions on one passage), which the interval
+    and the comparison of two runs rest on; None: each sample stands alone."""
 
 
 @dataclass(frozen=True)

@@ -292,7 +292,7 @@ def aggregate_metric(samples: Sequence[Sample], name: str, spec: MetricSpec) -> 
         elif score is not None and score.value is not None:
             values.append(score.value)
             clusters.append(str(sample.metadata.get(spec.cluster, sample.sample_id)) if spec.cluster else "")
-    return summarise(
+    metric = summarise(
         values,
         n_failed=failed,
         higher_is_better=spec.higher_is_better,
@@ -300,3 +300,4 @@ def aggregate_metric(samples: Sequence[Sample], name: str, spec: MetricSpec) -> 
         unit=spec.unit,
         chance=spec.chance,
     )
+    return metric if spec.cluster is None else replace(metric, cluster=spec.cluster)

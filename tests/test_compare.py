@@ -10,6 +10,7 @@ import pytest
 from harness.compare import compare
 from harness.errors import NotComparable, UnknownName
 from harness.records import Metric, RunRecord
+from harness.stats.intervals import wilson_interval
 from harness.store import Store
 from tests.made_runs import ESTIMATED, checkpoint, energy, run, samples, write
 
@@ -61,6 +62,54 @@ def test_scores_between_zero_and_one_are_bootstrapped(tmp_path: Path) -> None:
     assert row.paired.difference == pytest.approx(0.15)
     low, high = row.paired.ci95 or (0, 0)
     assert 0.1 - 1e-12 <= low < 0.15 < high <= 0.2 + 1e-12  # no resample leaves the range of the differences
+
+
+def test_questions_on_one_passage_are_compared_by_passage(tmp_path: Path) -> None:
+    """Five passages of four questions; B wins all of passages 0 to 3, so the sums are 4, 4, 4, 4, 0: p = 2 / 2^4.
+
+    Taken one by one, 16 questions won against none lost would give 2 / 2^16.
+    """
+    about = {"sums": {"accuracy": Metric(0.2, 20, 0, True, interval="cluster-wilson", cluster="passage")}}
+    won = [1] * 16 + [0] * 4
+    for name, scores in (("a", [0] * 20), ("b", won)):
+        answered = [
+            replace(sample, metadata={"passage": f"text {i // 4}"})
+            for i, sample in enumerate(samples(scores))
+        ]
+        write(tmp_path, run(checkpoint(name), "reasoning", 0.5, metrics=about), answered)
+    found = compare("a--", "b--", Store(tmp_path))
+    (row,) = found.differences
+    assert (row.cluster, row.paired.n, row.paired.n_clusters) == ("passage", 20, 5)
+    assert (row.paired.test, row.paired.p_value) == ("cluster sign-flip", pytest.approx(1 / 8))
+    # cluster-wilson: shares 1, 1, 1, 1, 0 of five clusters of one size have the error sd / sqrt(5) = 0.2, t(4) = 2.7764
+    assert row.share_won == 0.8
+    assert row.share_won_ci95 == pytest.approx(
+        wilson_interval(0.8, 0.16 / 0.04 * (1.959964 / 2.776445) ** 2), abs=1e-5
+    )
+    assert not any("belong together" in note for note in found.notes)
+
+
+def test_epochs_share_an_id_inside_their_metadata(tmp_path: Path) -> None:
+    about = {"sums": {"accuracy": Metric(0.5, 6, 0, True, cluster="inspect.id")}}
+    for name, scores in (("a", [0] * 6), ("b", [1] * 6)):
+        answered = [
+            replace(sample, metadata={"inspect": {"id": i // 2, "epoch": i % 2}})
+            for i, sample in enumerate(samples(scores))
+        ]
+        write(tmp_path, run(checkpoint(name), "reasoning", 0.5, metrics=about), answered)
+    (row,) = compare("a--", "b--", Store(tmp_path)).differences
+    assert (row.paired.n_clusters, row.paired.p_value) == (
+        3,
+        pytest.approx(1 / 4),
+    )  # 2, 2, 2: two of eight ways
+
+
+def test_a_run_that_does_not_say_what_its_clusters_are_is_named(tmp_path: Path) -> None:
+    older = {"sums": {"accuracy": Metric(0.5, 8, 0, True, interval="cluster-wilson")}}
+    a, b = pair(tmp_path, A, B, metrics=older)
+    found = compare(replace(a, metrics=older), b)
+    assert found.differences[0].paired.test == "mcnemar exact"
+    assert "sums accuracy: the run does not say which samples belong together" in found.notes[0]
 
 
 def test_a_run_equals_itself(tmp_path: Path) -> None:

@@ -80,6 +80,19 @@ def test_lower_is_better_turns_lost_and_won_round(tmp_path: Path) -> None:
     assert (row.share_lost, row.share_won) == (0.1, 0.3)
 
 
+def test_what_belongs_together_is_tested_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two subjects of five questions, all lost: both or none change sign, so p is 2 / 2^2 and not 2 / 2^10."""
+    subjects = {"sums": {"accuracy": Metric(0.5, 10, 0, True, cluster="subject")}}
+    sft = checkpoint("sft", replace(trained("sft", {}, 1.0), parent="fp-base"))
+    for made, scores in ((checkpoint("base"), [1] * 10), (sft, [0] * 10)):
+        answered = [replace(s, metadata={"subject": i // 5}) for i, s in enumerate(samples(scores))]
+        write(tmp_path, run(made, "reasoning", 0.5, metrics=subjects), answered)
+    ((_, row),) = steps(Store(tmp_path).runs())[0].headlines
+    assert (row.paired.p_value, row.p_holm, row.better) == (0.5, 0.5, "a")
+    assert harness(["forgetting", "--runs", str(tmp_path)]) == 0
+    assert "cluster sign-flip" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     sft = checkpoint("sft", replace(trained("sft", {}, 1.0), parent="fp-base"))
     write(tmp_path, run(checkpoint("base"), "reasoning", 0.5), samples(BASE))

@@ -39,7 +39,11 @@ class Options(Output, Settings, Cache, Machine):
         help="Tasks, comma separated: lm_eval:NAME, inspect:NAME, a native NAME or path/to/file.py:CLASS",
         metavar="TASK,...",
     )
-    limit: int | None = option("--limit", help="First samples of every task (or subtask), up to the profile's own limit of it", plan="limit")
+    limit: int | None = option(
+        "--limit",
+        help="First samples of every task (or subtask), up to the profile's own limit of it",
+        plan="limit",
+    )
     num_fewshot: int | None = option(
         "--num-fewshot", "--num_fewshot", help="Examples in the prompt", plan="num_fewshot"
     )

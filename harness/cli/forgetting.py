@@ -26,6 +26,7 @@ COLUMNS = (
     "change",
     "95% interval",
     "p",
+    "test",
     "",
 )
 VERDICTS = {"a": "worse", "b": "better", None: "no difference shown"}
@@ -109,12 +110,13 @@ def brief(found: Sequence[Step]) -> list[str]:
 
 
 def row_of(suite: str, row: MetricDifference) -> list[str]:
-    from harness.cli.tables import paired_cells
+    from harness.cli.tables import UNKNOWN, paired_cells
 
     return [
         suite,
         row.task,
         row.metric if row.higher_is_better else f"{row.metric} (lower is better)",
         *paired_cells(row),
+        row.paired.test or UNKNOWN,
         VERDICTS[row.better],
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.errors import BadInput
 from harness.stats.intervals import wilson_interval
+from harness.stats.paired_clusters import clustered_difference, effective_pairs, sign_flip, sums_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,23 +26,30 @@ class PairedDifference(NamedTuple):
     difference: float
     """value_b - value_a."""
     ci95: tuple[float, float] | None
-    """None for fewer than two pairs of scores that are not 0/1."""
-    interval: Literal["newcombe", "paired bootstrap"] | None
+    """None for fewer than two pairs of scores that are not 0/1, and for a single cluster."""
+    interval: Literal["newcombe", "paired bootstrap", "cluster-newcombe", "cluster-t"] | None
     p_value: float | None
     """Two-sided."""
-    test: Literal["mcnemar exact", "paired bootstrap"] | None
+    test: Literal["mcnemar exact", "paired bootstrap", "cluster sign-flip"] | None
     n_only_a: int | None = None
     """0/1 scores: pairs where a alone has the 1; None otherwise."""
     n_only_b: int | None = None
+    n_clusters: int | None = None
+    """Clusters that interval and test rest on; None: every pair stands alone."""
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> PairedDifference:
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], *, clusters: Sequence[Hashable] | None = None, seed: int = 0
+) -> PairedDifference:
     """Difference of the means of paired scores.
 
     Args:
         a, b: (n,) finite scores of the same samples in the same order, n at least 1.
+        clusters: (n,) samples that belong together (questions on one passage) share one.
         seed: of the bootstrap; 0/1 scores need none.
     Returns: 0/1 scores: exact McNemar test and Newcombe's interval; others: percentile bootstrap of the pairs.
+        Clusters of several samples: sign-flip test by whole clusters; 0/1 scores have Newcombe's interval at the
+        effective number of pairs, others the cluster-robust t interval.
     Raises: BadInput: no pairs, lengths that differ, NaN or infinity.
     """
     if not a or len(a) != len(b):
@@ -49,9 +57,46 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) 
     bad = next((i for i in range(len(a)) if not (math.isfinite(a[i]) and math.isfinite(b[i]))), None)
     if bad is not None:
         raise BadInput(f"pair {bad} is ({a[bad]}, {b[bad]}); leave out samples that were not scored")
-    if all(value in (0, 1) for value in a) and all(value in (0, 1) for value in b):
-        return _shares(a, b)
-    return _bootstrapped(a, b, seed)
+    if clusters is not None and len(clusters) != len(a):
+        raise BadInput(f"{len(clusters)} clusters for {len(a)} pairs; give one per pair")
+    are_shares = all(value in (0, 1) for value in a) and all(value in (0, 1) for value in b)
+    found = _shares(a, b) if are_shares else None
+    if clusters is not None and len(set(clusters)) < len(a):
+        return _clustered(a, b, clusters, found, seed)
+    return found or _bootstrapped(a, b, seed)
+
+
+def _clustered(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable],
+    shares: PairedDifference | None,
+    seed: int,
+) -> PairedDifference:
+    """Args: shares: what the pairs would say if they stood alone; None where scores are not 0/1."""
+    differences, groups = [y - x for x, y in zip(a, b, strict=True)], len(set(clusters))
+    mean = clustered_difference(differences, clusters)
+    n = len(a)
+    test: Literal["cluster sign-flip"] | None = "cluster sign-flip" if groups > 1 else None
+    p_value = sign_flip(sums_of(differences, clusters), seed) if test else None
+    if shares is None:
+        means = math.fsum(a) / n, math.fsum(b) / n
+        interval: Literal["cluster-t"] | None = "cluster-t" if mean.ci95 else None
+        return PairedDifference(n, *means, mean.value, mean.ci95, interval, p_value, test, n_clusters=groups)
+    effective = effective_pairs(differences, clusters, mean)
+    only_a, only_b = shares.n_only_a or 0, shares.n_only_b or 0
+    ci95 = None
+    if effective is not None:
+        both = round(shares.value_a * n) - only_a
+        table = (both, only_a, only_b, n - both - only_a - only_b)
+        ci95 = newcombe_interval(*(effective / n * cell for cell in table))
+    return shares._replace(
+        ci95=ci95,
+        interval="cluster-newcombe" if ci95 else None,
+        p_value=p_value,
+        test=test,
+        n_clusters=groups,
+    )
 
 
 def _shares(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
@@ -86,8 +131,9 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     return min(1.0, 2.0 * float(bdtr(min(only_a, only_b), discordant, 0.5)))
 
 
-def newcombe_interval(both: int, only_a: int, only_b: int, neither: int) -> tuple[float, float]:
-    """95 % interval of share b minus share a from a 2x2 table of pairs, which sum to at least 1.
+def newcombe_interval(both: float, only_a: float, only_b: float, neither: float) -> tuple[float, float]:
+    """95 % interval of share b minus share a from a 2x2 table of pairs, which sum to at least 1 (or to an
+    effective number of them, so fractional).
 
     Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10 (score intervals, square and add, with
     the correlation corrected for continuity).
@@ -108,12 +154,12 @@ def newcombe_interval(both: int, only_a: int, only_b: int, neither: int) -> tupl
     )
 
 
-def _phi(both: int, only_a: int, only_b: int, neither: int) -> float:
+def _phi(both: float, only_a: float, only_b: float, neither: float) -> float:
     """Correlation of the pairs; 0 where a margin is empty. Positive ones shrink by n/2 in the numerator."""
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     if margins == 0:
         return 0.0
-    product: float = both * neither - only_a * only_b
+    product = both * neither - only_a * only_b
     if product > 0:
         product = max(product - (both + only_a + only_b + neither) / 2, 0.0)
     return product / math.sqrt(margins)

@@ -257,13 +257,14 @@ def _metric(figure: _Figure, scored: _Scored | None, failed: int, counts: tuple[
     n_samples, upward = counts
     unscored = scored.n_unscored if scored else 0
     if scored and scored.has_mean(figure.value):
-        return summarise(
+        mean = summarise(
             scored.values,
             n_failed=failed + unscored,
             higher_is_better=upward,
             clusters=scored.ids,
             name=figure.scorer,
         )
+        return mean if len(set(scored.ids)) == len(scored.ids) else replace(mean, cluster="inspect.id")
     value = figure.value if math.isfinite(figure.value) else None
     metric = Metric(value, n_samples - unscored, failed + unscored, upward)
     if value is None or figure.stderr is None or not math.isfinite(figure.stderr):

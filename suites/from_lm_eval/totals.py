@@ -94,13 +94,18 @@ def _metric(task: LmTask, name: str, over: Items, bootstrap_iters: int) -> Metri
         return _over_checks(items, value, failed, upward)
     if function is mean and all(isinstance(item, float) for item in items):
         own = summarise(items, n_failed=failed, higher_is_better=upward, clusters=passages)
-        return replace(own, value=value)
+        return replace(own, value=value, cluster=_shared(passages))
     metric = Metric(value, len(items), failed, upward, _stderr(function, name, items, bootstrap_iters))
     if metric.stderr is None:
         return _bootstrapped(metric, function, over)
     return _with_normal_interval(
         metric, "normal" if function is mean else f"normal, {bootstrap_iters} bootstraps"
     )
+
+
+def _shared(passages: Sequence[str]) -> str | None:
+    """Name of the metadata by which samples belong together; None where each has a text of its own."""
+    return PASSAGE if len(set(passages)) < len(passages) else None
 
 
 def _bootstrapped(metric: Metric, function: Any, over: Items) -> Metric:
@@ -201,7 +206,9 @@ def _with_pooled_interval(metric: Metric, name: str, members: Sequence[TaskTotal
     )
     for own in (micro, macro):
         if own is not None and own.value is not None and abs(own.value - (metric.value or 0.0)) < 1e-9:
-            return replace(metric, stderr=own.stderr, ci95=own.ci95, interval=own.interval)
+            return replace(
+                metric, stderr=own.stderr, ci95=own.ci95, interval=own.interval, cluster=own.cluster
+            )
     return _with_normal_interval(metric, "normal, lm-eval's pooled error")
 
 
@@ -218,12 +225,13 @@ def _micro(name: str, members: Sequence[TaskTotals]) -> Metric | None:
     ):
         return None
     pairs = [(value, number) for number, part in enumerate(parts) for value in part or ()]
-    return summarise(
+    mean = summarise(
         [value for value, _ in pairs],
         n_failed=sum(total.metrics[name].n_failed for total in having),
         higher_is_better=all(total.metrics[name].higher_is_better for total in having),
         clusters=[number for _, number in pairs] if len(parts) > 1 else None,
     )
+    return replace(mean, cluster="subtask") if len(parts) > 1 else mean
 
 
 def total_tag(totals: Mapping[str, TaskTotals]) -> dict[str, Metric]:

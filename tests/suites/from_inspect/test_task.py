@@ -288,6 +288,7 @@ def test_epochs_are_samples_of_their_own_with_draws_of_their_own(load):
     values = [s.scores["includes"].value for s in samples]
     metric = task.aggregate(samples)["accuracy"]
     assert metric.value == pytest.approx(sum(values) / 12)
+    assert metric.cluster == "inspect.id"
 
 
 def test_several_scorers_and_repeated_ids(load):

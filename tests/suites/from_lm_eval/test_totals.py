@@ -34,6 +34,7 @@ def test_questions_on_one_text_are_a_cluster() -> None:
     ]
     assert (alone.interval, alone.stderr) == ("wilson", pytest.approx((1 / 12) ** 0.5))
     assert (together.interval, together.stderr) == ("cluster-wilson", pytest.approx(0.5))
+    assert (together.cluster, alone.cluster) == ("passage", None)
 
 
 @pytest.mark.parametrize(
