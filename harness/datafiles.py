@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +15,7 @@ from harness.records import Json
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 SUFFIXES = (*JSON_SUFFIXES, ".csv", ".parquet")
+GZIP_MAGIC = b"\x1f\x8b"
 Files = Mapping[str, Mapping[str, Sequence[Path]]]
 """config -> split -> files."""
 
@@ -43,11 +46,15 @@ def _read_file(path: Path) -> list[dict[str, Json]]:
         raise BadInput(f"{str(path)!r} is no {', '.join(SUFFIXES)} file; convert it to JSONL")
     try:
         return _read_json(path) if name.endswith(JSON_SUFFIXES) else _read_table(path)
-    except (
-        OSError,
-        ValueError,
-    ) as exc:  # UnicodeDecodeError and pyarrow's and pandas' errors are ValueErrors
-        raise BadInput(f"{path} cannot be read ({str(exc).splitlines()[0]}); repair or replace it") from exc
+    except UnicodeDecodeError as exc:
+        with path.open("rb") as file:
+            packed = file.read(2) == GZIP_MAGIC
+        wanted = f"packed by gzip; name it {path.name}.gz" if packed else "no UTF-8 text; save it as UTF-8"
+        raise BadInput(f"{path} is {wanted} ({exc.reason} at byte {exc.start})") from exc
+    except (OSError, ValueError, EOFError, zlib.error, RecursionError) as exc:
+        # pyarrow's and pandas' errors are ValueErrors; EOFError: a packed file that was cut
+        why = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise BadInput(f"{path} cannot be read ({why}); repair or replace it") from exc
 
 
 def _read_json(path: Path) -> list[dict[str, Json]]:
@@ -55,9 +62,23 @@ def _read_json(path: Path) -> list[dict[str, Json]]:
     packed = path.read_bytes()
     text = (gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed).decode("utf-8-sig")
     if text.lstrip().startswith("["):
-        return [_object(row, path, i + 1) for i, row in enumerate(json.loads(text))]
+        return [_object(row, path, i + 1) for i, row in enumerate(_parsed(text))]
     # str.splitlines would also cut at U+2028 and its kin, which JSON allows inside strings
     return list(_json_lines(text.split("\n"), path))
+
+
+def _parsed(text: str) -> Any:
+    """Raises: ValueError: no JSON, or a key twice in one object."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """An object whose keys are all different: of two values nobody can say which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
 
 
 def _json_lines(lines: Sequence[str], path: Path) -> Iterator[dict[str, Json]]:
@@ -65,15 +86,18 @@ def _json_lines(lines: Sequence[str], path: Path) -> Iterator[dict[str, Json]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except ValueError as exc:
-            raise BadInput(f"{path}:{number} is no JSON ({exc}); one object per line is wanted") from exc
+            value = _parsed(line)
+        except (ValueError, RecursionError) as exc:
+            raise BadInput(
+                f"{path}:{number} cannot be read as JSON ({exc}); one object per line is wanted, or one list of objects"
+            ) from exc
         yield _object(value, path, number)
 
 
 def _object(value: Json, path: Path, number: int) -> dict[str, Json]:
     if not isinstance(value, dict):
-        raise BadInput(f"{path}:{number} holds a {type(value).__name__}; one JSON object per row is wanted")
+        found = "nothing (null)" if value is None else type(value).__name__
+        raise BadInput(f"{path}: row {number} holds {found}; one JSON object per row is wanted")
     return value
 
 
@@ -87,8 +111,20 @@ def _read_table(path: Path) -> list[dict[str, Json]]:
         return list(parquet.ParquetFile(path).read().to_pylist())
     import pandas
 
+    _check_header(path)
     rows = pyarrow.Table.from_pandas(pandas.read_csv(path), preserve_index=False).to_pylist()
     return list(rows)
+
+
+def _check_header(path: Path) -> None:
+    """Raises: BadInput: no line at all, or a column twice, which pandas would rename in silence."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    if not header:
+        raise BadInput(f"{path} holds no rows; its first line names the columns, the others hold the values")
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(f"{path}:1 names the column {twice!r} twice; rename one")
 
 
 def _even(rows: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:

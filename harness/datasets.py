@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import registry
-from harness.datafiles import Files, card_files, is_data_file, read_files
+from harness.datafiles import SUFFIXES, Files, card_files, is_data_file, read_files
 from harness.errors import BadColumns, BadInput, DatasetUnavailable, UnknownName
 from harness.hashing import canonical_json
 from harness.hubdata import cached_place, from_hub, hub_reachable
@@ -136,6 +136,8 @@ class Datasets:
             return self.data_dir / dataset
         explicit = dataset.startswith((".", "~", os.sep))
         path = Path(dataset).expanduser()
+        if explicit and path.is_file():
+            raise BadInput(f"{str(path)!r} is no {', '.join(SUFFIXES)} file; convert it to JSONL")
         if explicit and not path.is_dir():
             raise DatasetUnavailable(f"no dataset folder {dataset!r}; give one that is there, or a hub id")
         return path.resolve() if explicit else None

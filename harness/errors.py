@@ -26,6 +26,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
+MOST_NAMED = 60
+"""Names listed in one message; the nearest stand before them."""
+
 
 class HarnessError(Exception):
     """Root of everything this package raises on purpose."""
@@ -78,11 +81,13 @@ class UnknownName(UserError):
     def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
         """Build the message with the nearest names first, e.g. kind 'suite'."""
         names = sorted(set(known))
-        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        near = [one for one in names if one.lower() == name.lower()]
+        near = near or get_close_matches(name, names, n=3, cutoff=0.5)
         # beside one that differs by a letter, a distant likeness is no help
         near = [found for found in near if likeness(name, found) >= likeness(name, near[0]) - 0.2]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        return cls(f"no {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        return cls(f"no {kind} {name!r}; {hint}known: {', '.join(names[:MOST_NAMED]) or 'none'}{more}")
 
 
 def likeness(a: str, b: str) -> float:

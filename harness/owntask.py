@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.datafiles import is_data_file
-from harness.errors import HarnessError
+from harness.errors import BadInput, HarnessError
 from harness.plan import Strict
 from harness.records import Json
 from harness.templates import template
@@ -46,7 +46,8 @@ class ScorerEntry(Strict):
         default=None, ge=0, description="number: relative difference that counts as equal; default 1e-6"
     )
     rubric: str | None = Field(
-        default=None, description="judge: what a good answer is, in words, or a rubric file (docs/judge.md)"
+        default=None,
+        description="judge: what a good answer is, in words, or a rubric file (docs/judge.md)",
     )
 
     @field_validator("name")
@@ -69,9 +70,9 @@ class ScorerEntry(Strict):
         for setting, names in of.items():
             if getattr(self, setting) is not None and self.name not in names:
                 raise ValueError(f"scorer {self.name!r} has no {setting}; it is for {', '.join(names)}")
-        if self.name == "regex" and self.pattern is None:
+        if self.name == "regex" and not self.pattern:
             raise ValueError("scorer 'regex' needs a pattern: {name: regex, pattern: '...'}")
-        if self.name == "judge" and self.rubric is None:
+        if self.name == "judge" and not (self.rubric or "").strip():
             raise ValueError("scorer 'judge' needs a rubric: {name: judge, rubric: 'what a good answer is'}")
         return self
 
@@ -80,6 +81,18 @@ def _listed(value: Any) -> Any:
     """One scorer for many, a bare name for a mapping."""
     items = value if isinstance(value, list) else [value]
     return [{"name": item} if isinstance(item, str) else item for item in items]
+
+
+def _chat(value: Any) -> Any:
+    """Raises: ValueError: neither auto nor true nor false."""
+    if value is None or isinstance(value, bool) or value == "auto":
+        return value
+    raise ValueError(f"give auto, true or false, not {value!r:.40}")
+
+
+def _texts(value: Any) -> Any:
+    """One text for many."""
+    return [value] if isinstance(value, str) else value
 
 
 class OwnFields(Strict):
@@ -111,13 +124,15 @@ class OwnFields(Strict):
     group: str | None = Field(
         default=None, description="Column: every value (a subject) is reported, and the mean over them"
     )
-    chat: bool | Literal["auto"] | None = Field(
+    chat: Annotated[bool | Literal["auto"] | None, BeforeValidator(_chat)] = Field(
         default=None,
         description="auto: a chat turn where the tokenizer has a template, but not for scorer choice",
     )
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0)
-    stop: str | list[str] | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_texts)] = Field(
+        default=None, description="Text, or several: the answer ends before it"
+    )
     n: int | None = Field(default=None, ge=1, description="Answers per prompt; their mean is the row's score")
 
     @field_validator("prompt", "system", "target", "choices")
@@ -125,6 +140,13 @@ class OwnFields(Strict):
     def _are_templates(cls, value: str | list[str] | None) -> str | list[str] | None:
         for text in [value] if isinstance(value, str) else value or ():
             _read(text)
+        return value
+
+    @field_validator("data", "prompt", "target", "id", "cluster", "group")
+    @classmethod
+    def _are_filled(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("it is blank; fill it in, or drop the key")
         return value
 
     @model_validator(mode="after")
@@ -148,6 +170,11 @@ class OwnFields(Strict):
                 raise ValueError(f"scorer {name!r} needs choices; add choices: COLUMN or a list")
             if name not in WITHOUT_TARGET and ".py:" not in name and self.target is None:
                 raise ValueError(f"scorer {name!r} needs the right answer; add target: COLUMN")
+        twice = next((name for name in self.scorer_names if self.scorer_names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"scorer {twice!r} stands twice, under one name; give the second a task of its own"
+            )
         if "choice" in self.scorer_names and len(self.scorer_names) > 1:
             raise ValueError(
                 "scorer 'choice' reads no answer, it compares likelihoods; give it a task of its own"
@@ -180,10 +207,22 @@ def own_options(entry: OwnFields, folder: Path) -> dict[str, Json]:
 def beside(name: str, folder: Path) -> str:
     """A path as seen from the suite file; names of datasets and of scorers stay what they are."""
     is_path = name.startswith(("./", "../", "~")) or ".py:" in name or name.endswith((".py", ".yaml", ".yml"))
-    if not is_path and not is_data_file(name):
+    is_path = is_path or name in (".", "..") or is_data_file(name) or _is_file(folder, name)
+    if not is_path or "://" in name:
         return name
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as exc:
+        raise BadInput(f"no home folder for {name!r}; write the path out") from exc
     return str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    """Whether a file lies beside the suite file; of one that no reader knows, its error is to say so."""
+    try:
+        return bool(name.strip()) and (folder / name).is_file()
+    except (OSError, ValueError):  # too long for a name, or a NUL
+        return False
 
 
 def _read(text: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness import registry
-from harness.errors import BadPlan, UnknownName
+from harness.errors import BadInput, BadPlan, UnknownName
 from harness.owntask import OWN, OwnFields, beside, own_options
 from harness.plan import Strict
 from harness.protocols import TaskRef
@@ -41,7 +41,7 @@ class TaskEntry(OwnFields):
     )
     metric: str | None = Field(default=None, description="Enters the headline; None: the task's first")
     higher_is_better: bool | None = Field(default=None, description="None: as the task says")
-    chance: float | None = Field(default=None, description="Score of guessing")
+    chance: float | None = Field(default=None, ge=0, le=1, description="Score of guessing, 0 to 1")
     weight: float = Field(default=1.0, gt=0, description="Share of the headline, relative to the other tasks")
     limit: int | None = Field(default=None, ge=1, description="First samples (per subtask of a group)")
     headline: bool = Field(default=True, description="False: run and reported beside the headline")
@@ -70,7 +70,7 @@ class ProfileEntry(Strict):
     """What one profile changes."""
 
     limit: int | None = Field(default=None, ge=1, description="First samples of every task")
-    limits: dict[str, int] = Field(
+    limits: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, description="task label -> its own limit, which --limit may lower"
     )
     tasks: dict[str, TaskEntry] | None = Field(default=None, description="Instead of the suite's tasks")
@@ -107,9 +107,17 @@ def find_suite(name_or_path: str, beside: Path | None = None) -> Path:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path).expanduser()
         return path if path.is_absolute() or beside is None else beside.parent / path
-    if name_or_path not in registry.names("suite"):
-        raise UnknownName.of("suite", name_or_path, registry.names("suite"))
-    return Path(registry.load("suite", name_or_path))
+    if name_or_path in registry.names("suite"):
+        return Path(registry.load("suite", name_or_path))
+    for file in (name_or_path, f"{name_or_path}.yaml", f"{name_or_path}.yml"):
+        if name_or_path.strip() and Path(file).is_file():
+            named = (
+                f"did you mean {file}?"
+                if file != name_or_path
+                else "a suite file ends in .yaml or .yml: rename it"
+            )
+            raise UnknownName(f"no suite {name_or_path!r}; {named}")
+    raise UnknownName.of("suite", name_or_path, registry.names("suite"))
 
 
 def adhoc_suite(tasks: Sequence[str]) -> SuiteSpec:
@@ -173,7 +181,10 @@ def _resolve(path: Path, profile: str, above: tuple[Path, ...]) -> SuiteSpec:
         raise BadPlan(f"{file.at(('includes',))}: suites include each other: {chain}; drop one")
     chosen = _profile(suite, profile, file)
     own = _own_tasks(suite, chosen, profile, file)
-    parts = [_resolve(find_suite(name, beside=path), profile, (*above, key)) for name in suite.includes]
+    parts = [
+        _resolve(_included(name, file, number), profile, (*above, key))
+        for number, name in enumerate(suite.includes)
+    ]
     tasks = _union([own, *(part.tasks for part in parts)], file, equal_shares=bool(parts))
     if not tasks:
         raise BadPlan(
@@ -200,6 +211,18 @@ def _resolve(path: Path, profile: str, above: tuple[Path, ...]) -> SuiteSpec:
     )
 
 
+def _included(name: str, file: YamlFile, number: int) -> Path:
+    """The file of an included suite. Raises: BadPlan: there is none."""
+    where = file.at(("includes", number))
+    try:
+        found = find_suite(name, beside=file.path)
+    except UnknownName as exc:
+        raise BadPlan(f"{where}: {exc}") from exc
+    if not found.is_file():
+        raise BadPlan(f"{where}: no file {str(found)!r}; check the path, which is seen from this file")
+    return found
+
+
 def _profile(suite: SuiteFile, profile: str, file: YamlFile) -> ProfileEntry:
     """A profile that the file does not name is the suite unchanged, but for starter: that is other tasks."""
     if profile not in PROFILES:
@@ -213,6 +236,11 @@ def _profile(suite: SuiteFile, profile: str, file: YamlFile) -> ProfileEntry:
 
 def _own_tasks(suite: SuiteFile, chosen: ProfileEntry, profile: str, file: YamlFile) -> tuple[TaskSpec, ...]:
     entries = suite.tasks if chosen.tasks is None else chosen.tasks
+    for label in entries:
+        if not label.strip() or any(not sign.isprintable() for sign in label):
+            raise BadPlan(
+                f"{file.at(('tasks', label))}: a task named {label!r}; give it a name that can be read"
+            )
     for section, labels in (("limits", chosen.limits), ("options", chosen.options)):
         for label in labels:
             if label not in entries:
@@ -236,7 +264,10 @@ def own_ref(label: str, entry: TaskEntry, options: Mapping[str, Json], file: Yam
     """A task that is written in the file; it knows the lines of its keys, to say where an error stands."""
     section = "tasks" if ("tasks", label) in file.lines else "profiles"
     lines = {key: file.at((section, label, key)) for key in OwnFields.model_fields}
-    own = {**own_options(entry, file.path.parent), **options, "lines": lines}
+    try:
+        own = {**own_options(entry, file.path.parent), **options, "lines": lines}
+    except BadInput as exc:
+        raise BadInput(f"{file.at((section, label))}: {exc}") from exc
     return TaskRef(NATIVE, OWN, own, label)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,9 +35,13 @@ class YamlFile(NamedTuple):
     def at(self, loc: Sequence[str | int]) -> str:
         """'path:line' of a value, or of the nearest thing above it that is in the file."""
         place = tuple(loc)
-        while place and place not in self.lines:
+        while place:
+            # a key that YAML reads as a number stands there as text
+            line = self.lines.get(place, self.lines.get(tuple(map(str, place))))
+            if line is not None:
+                return f"{self.path}:{line}"
             place = place[:-1]
-        return f"{self.path}:{self.lines.get(place, 1)}"
+        return f"{self.path}:1"
 
 
 def read_yaml(path: Path) -> YamlFile:
@@ -48,15 +53,20 @@ def read_yaml(path: Path) -> YamlFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
         raise BadPlan(f"no file {str(path)!r}; check the path") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadPlan(f"{path} cannot be read: {exc}") from exc
+    except IsADirectoryError as exc:
+        raise BadPlan(f"{path} is a folder; name a file in it") from exc
+    except UnicodeDecodeError as exc:
+        raise BadPlan(f"{path} is no UTF-8 text (byte {exc.start} is wrong); save it as UTF-8") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a name with a NUL
+        raise BadPlan(f"{str(path)!r} cannot be read: {exc}; name a file that can") from exc
     return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, path: Path) -> YamlFile:
     """The same from text that is already in memory; path is for messages alone."""
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         lines: dict[Loc, int] = {}
         if root is not None:
@@ -65,12 +75,16 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise BadPlan(f"{path}:{line}: no valid YAML: {exc.problem or exc.context}") from exc
-    except yaml.YAMLError as exc:
-        raise BadPlan(f"{path}: no valid YAML: {' '.join(str(exc).split())}") from exc
+    except yaml.reader.ReaderError as exc:  # of a text, so its position is in characters
+        line = text.count("\n", 0, exc.position) + 1
+        raise BadPlan(
+            f"{path}:{line}: no valid YAML: the character {chr(exc.character)!r} may not stand in it; take it out"
+        ) from exc
     except (ValueError, RecursionError) as exc:  # e.g. the date 2024-13-45, an alias that holds itself
         raise BadPlan(f"{path}: a value cannot be read: {exc}") from exc
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return YamlFile(path, data, lines)
 
 
@@ -110,10 +124,10 @@ def validate(model: type[Model], file: YamlFile) -> Model:
     """
     from pydantic import ValidationError
 
+    if file.data is None:
+        raise BadPlan(f"{file.path}:1: the file is empty; {_keys_wanted(model)}")
     if not isinstance(file.data, dict):
-        raise BadPlan(
-            f"{file.path}:1: expected a mapping of keys to values, found {type(file.data).__name__}"
-        )
+        raise BadPlan(f"{file.path}:1: expected a mapping of keys to values, found {_kind(file.data)}")
     try:
         return model.model_validate(file.data)
     except ValidationError as exc:
@@ -147,9 +161,39 @@ def _problem(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown key {where!r}; {hint}"
     if error["type"] == "missing":
         return f"{where!r} is missing; add it"
+    if loc and loc[-1] == "[key]" and not isinstance(error["input"], str):
+        return f"{where}: the key is read as {_kind(error['input'])}; put it in quotes"
+    if error["type"] in NO_MAPPING:
+        return f"{where}: expected keys and values below it, found {_shown(error['input'])}"
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "value_error" or not where else f", found {error['input']!r}"
+    shown = "" if error["type"] == "value_error" or not where else f", found {_shown(error['input'])}"
     return (f"{where}: " if where else "") + message[:1].lower() + message[1:] + shown
+
+
+NO_MAPPING = ("dict_type", "model_type", "model_attributes_type")
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: short, also where aliases make it huge."""
+    return "nothing" if value is None else reprlib.repr(value)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        "dict": "a mapping",
+        "list": "a list",
+        "str": "text",
+        "bool": "true or false",
+        "NoneType": "nothing",
+        "int": "a number",
+        "float": "a number",
+    }
+    kind = type(value).__name__
+    return names.get(kind, f"a {kind}")
+
+
+def _keys_wanted(model: type[BaseModel]) -> str:
+    return f"write e.g. {', '.join(f'{key}: ...' for key in list(model.model_fields)[:3])}"
 
 
 def known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

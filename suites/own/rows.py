@@ -16,8 +16,9 @@ from harness.owntask import OwnFields
 from harness.protocols import DataSource, Row
 from harness.records import Json
 from harness.tasks import Item
-from harness.templates import JINJA_SIGNS, shown, template
+from harness.templates import JINJA_SIGNS, misspelt, shown, template
 from suites.own.choices import lettered, read_choices, right_choice
+from suites.own.scorers import numbers
 
 CHOICES = "choices"
 """In a template, the choices: lettered lines in braces, a list in Jinja."""
@@ -45,12 +46,13 @@ class OwnRows:
     def items(self, *, with_row: bool) -> list[Item]:
         """Raises: BadColumns, BadInput, DatasetUnavailable: with the line of the suite file and the row."""
         self._check_columns()
+        self._check_ids()
         return [self._item(number, row, with_row=with_row) for number, row in enumerate(self._rows)]
 
     @cached_property
     def _rows(self) -> Sequence[Row]:
-        ref = DatasetRef(self.file) if is_data_file(self.file) else parse(self.file)
         try:
+            ref = DatasetRef(self.file) if is_data_file(self.file) else parse(self.file)
             return self._source.rows(ref.dataset, ref.config, ref.split)
         except UserError as exc:
             raise type(exc)(f"{self._at('data')}{exc}") from exc
@@ -81,10 +83,26 @@ class OwnRows:
         columns = list(self._rows[0])
         for key, column in self._needed():
             if column not in columns:
-                near = get_close_matches(column, columns, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}? " if near else ""
                 raise BadColumns(
-                    f"{self._at(key)}{key}: {self.file} has no column {column!r}; {hint}it has: {', '.join(columns)}"
+                    f"{self._at(key)}{key}: {self.file} has no column {column!r}; {_hint(column, columns)}"
+                )
+        for key in ("prompt", "system", "target"):
+            wrong = misspelt(getattr(self.entry, key) or "", columns)
+            if wrong is not None:
+                raise BadColumns(
+                    f"{self._at(key)}{key}: {wrong!r} is no column in braces; write {{column}}, no more"
+                )
+
+    def _check_ids(self) -> None:
+        """Raises: BadColumns: two rows of one name, of which the journal could hold one."""
+        column = self.entry.id
+        first: dict[str, int] = {}
+        for number, row in enumerate(self._rows if column is not None else (), start=1):
+            name = str(row[column])
+            if isinstance(row[column], str | int | float) and first.setdefault(name, number) != number:
+                raise BadColumns(
+                    f"{self._at('id')}id: {self.file} has {name[:40]!r} in column {column!r} twice, in row "
+                    f"{first[name]} and row {number}; name a column whose values differ, or drop id"
                 )
 
     # Rows
@@ -96,18 +114,25 @@ class OwnRows:
             choices = [] if entry.choices is None else read_choices(entry.choices, row)
             key = "prompt"
             prompt = self._filled(str(entry.prompt), row, choices)
+            if not prompt.strip():
+                raise BadColumns("the prompt is blank; fill the row's columns in, or leave the row out")
             key = "system"
             system = None if entry.system is None else self._filled(entry.system, row, choices)
             key = "target"
             targets = self._targets(row, choices)
+            named = {GROUP: entry.group, CLUSTER: entry.cluster, "id": entry.id}
+            cells = {}
+            for key, column in named.items():
+                cells.update({} if column is None else {key: _name(row[column], column)})
         except BadColumns as exc:
-            raise BadColumns(f"{self._at(key)}{key}: row {number + 1} of {self.file}: {exc}") from exc
+            raise BadColumns(
+                f"{self._at(key)}{key}: row {number + 1} of {self.file}: {exc}{self._words(exc)}"
+            ) from exc
         doc: dict[str, Json] = {"prompt": prompt, "system": system, "targets": targets, "choices": choices}
         if with_row:
             doc["row"] = dict(row)
-        named = {GROUP: entry.group, CLUSTER: entry.cluster}
-        metadata = {key: str(row[column]) for key, column in named.items() if column is not None}
-        name = str(number) if entry.id is None else str(row[entry.id])
+        name = cells.pop("id", str(number))
+        metadata: dict[str, Json] = dict(cells)
         return Item(name, doc, " | ".join(targets) if targets else None, metadata)
 
     def _filled(self, text: str, row: Row, choices: Sequence[str]) -> str:
@@ -127,7 +152,39 @@ class OwnRows:
         found = [shown(one, target) for one in (cell if isinstance(cell, list) else [cell])]
         if not found:
             raise BadColumns(f"column {target!r} holds an empty list; give one right answer or several")
+        self._check_targets(found)
         return found
+
+    def _check_targets(self, targets: Sequence[str]) -> None:
+        """Raises: BadColumns: one that every answer or none would match."""
+        blank = any(not target.strip() for target in targets)
+        if blank and self.entry.scorer_names != ["judge"]:
+            raise BadColumns("the right answer is blank; fill it in, or leave the row out")
+        wrong = next((one for one in targets if not numbers(one)), None)
+        if "number" in self.entry.scorer_names and wrong is not None:
+            raise BadColumns(f"the right answer {wrong[:40]!r} holds no number; scorer 'number' needs one")
+
+    def _words(self, exc: BadColumns) -> str:
+        """What a reader of a CSV file may not know."""
+        of_csv = self.file.lower().endswith(".csv") and "empty" in str(exc)
+        return " (in CSV, words such as NA, None and null are empty cells)" if of_csv else ""
+
+
+def _hint(column: str, columns: Sequence[str]) -> str:
+    """Which column may be meant, and which there are."""
+    if len(columns) == 1 and any(sign in columns[0] for sign in (";", "\t")):
+        return f"its one column is {columns[0]!r}: separate columns by commas"
+    near = [one for one in columns if one.strip().lower() == column.strip().lower()]
+    near = near or get_close_matches(column, columns, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}it has: {', '.join(columns) or 'none'}"
+
+
+def _name(cell: Json, column: str) -> str:
+    """A cell that names or sorts its row. Raises: BadColumns: empty, or no text or number."""
+    if isinstance(cell, list | dict):
+        raise BadColumns(f"column {column!r} holds a {type(cell).__name__} where a text or number is wanted")
+    return shown(cell, column)
 
 
 def is_template(text: str) -> bool:

@@ -20,7 +20,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import ClassVar
 
-from harness.errors import BadInput, BadPlan
+from pydantic import ValidationError
+
+from harness.errors import BadInput, BadPlan, UserError
 from harness.groups import grouped_metrics
 from harness.hashing import hash_json
 from harness.judging.asking import grade_with, metric_name, note_of
@@ -30,6 +32,8 @@ from harness.owntask import OwnFields
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Json, Metric, Sample, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
+from harness.templates import template
+from harness.yamlfile import problem
 from suites.lettered import letter_of
 from suites.own.choices import mean_chance
 from suites.own.rows import CHOICES, CLUSTER, GROUP, OwnRows
@@ -49,7 +53,10 @@ class OwnTask(RequestTask):
         own = {key: value for key, value in ref.options.items() if key in OwnFields.model_fields}
         if "data" not in own:
             raise BadInput("task 'own' is written in a suite file, under data: FILE (docs/own-suites.md)")
-        self.entry = OwnFields.model_validate(own)
+        try:
+            self.entry = OwnFields.model_validate(own)
+        except ValidationError as exc:  # of what a profile's options put in
+            raise BadPlan(f"task {ref.label!r}: {problem(exc, OwnFields)}") from exc
         self._names = self.entry.scorer_names
         self._lines: Mapping[str, str] = ref.options.get("lines", {})
         self.compares_likelihoods = "choice" in self._names
@@ -71,9 +78,14 @@ class OwnTask(RequestTask):
         if not texts:
             return None
         text = str(texts[0])
-        rubric = (
-            read_rubric(Path(text)) if text.endswith((".yaml", ".yml")) else Rubric(name="rubric", text=text)
-        )
+        try:
+            rubric = (
+                read_rubric(Path(text))
+                if text.endswith((".yaml", ".yml"))
+                else Rubric(name="rubric", text=text)
+            )
+        except UserError as exc:
+            raise type(exc)(f"{self._where}{exc}") from exc
         if self.context.judge is not None:
             self.notes.append(note_of(self.context.judge))
         elif self._names == ["judge"] and self.context.engine is not None:
@@ -95,6 +107,10 @@ class OwnTask(RequestTask):
                 found.append(user_scorer(scorer.name, where))
             elif scorer.name not in ("choice", "letter", "judge"):
                 found.append(text_scorer(scorer, where))
+        names = [name for scorer in found for name in scorer.metrics]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadPlan(f"{where}two scorers have the name {twice!r}; rename the function")
         return found
 
     @cached_property
@@ -117,6 +133,8 @@ class OwnTask(RequestTask):
     # What is asked
 
     def items(self) -> Sequence[Item]:
+        if self.entry.choices is None and not template(str(self.entry.prompt)).columns:
+            self.notes.append("the prompt names no column: every row is asked the same")
         with_row = any(isinstance(scorer, UserScorer) for scorer in self._scorers)
         return OwnRows(self.entry, self._lines, self.context.data).items(with_row=with_row)
 

@@ -46,7 +46,10 @@ def test_a_users_file_resolves_profile_limits_and_options(tmp_path):
     assert maths.ref == TaskRef("lm_eval", "gsm8k", {"num_fewshot": 1, "chat": True}, "maths")
     assert (maths.limit, science.limit) == (7, 4)
     assert [task.samples(None) for task in spec.tasks] == [7, 4]
-    assert [task.samples(20) for task in spec.tasks] == [20, 4]  # --limit never takes more than a profile's own limit
+    assert [task.samples(20) for task in spec.tasks] == [
+        20,
+        4,
+    ]  # --limit never takes more than a profile's own limit
     assert [task.samples(2) for task in spec.tasks] == [2, 2]
     assert spec.said_sizes(2) == ("quick profile, limited to 2 samples per task",)
     assert spec.said_sizes(20)[0].startswith("quick profile, limited to 20 samples per task, 4 of science (")
@@ -102,6 +105,20 @@ def test_a_pattern_stands_for_the_tasks_that_fit_it():
         ("version:", "version: [", "no valid YAML"),
         ("lm_eval:arc_challenge", "'lm_eval:'", ":7: task 'lm_eval:' names nothing"),
         ("  quick:", "  quik:", "quick"),
+        (
+            "chance: 0.25",
+            "chance: 25",
+            ":7: tasks.science.chance: input should be less than or equal to 1, found 25",
+        ),
+        ("{science: 4}", "{science: 0}", ":9: profiles.quick.limits.science: input should be greater"),
+        ("  science:", "  2024:", ":7: tasks.2024.[key]: the key is read as a number; put it in quotes"),
+        ("  science:", "  yes:", "the key is read as true or false; put it in quotes"),
+        ("  science:", "  '':", ":7: a task named ''; give it a name"),
+        ("tasks:\n", "includes: [nothing]\ntasks:\n", ":5: no suite 'nothing'; "),
+        ("tasks:\n", "includes: [./no.yaml]\ntasks:\n", "check the path, which is seen from this file"),
+        ("description: two", "description: t\0wo", ":3: no valid YAML: the character '\\x00'"),
+        ("description: two tasks", "description: !!python/object/apply:os.system [x]", ":3: no valid YAML"),
+        ("name: mine", "name: &a [&b [*a, *a], *b]", ":1: name: input should be a valid string, found [["),
     ],
 )
 def test_a_mistake_is_told_by_path_and_line(tmp_path, old, new, expected):
@@ -111,6 +128,57 @@ def test_a_mistake_is_told_by_path_and_line(tmp_path, old, new, expected):
     assert expected in str(caught.value)
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+LAUGHS = "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""Nine lists of nine lists of nine ...: 43 million values in nine lines."""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "mine.yaml:1: the file is empty; write e.g. name: "),
+        (b"# nothing\n", "mine.yaml:1: the file is empty"),
+        (b"- a\n", "mine.yaml:1: expected a mapping of keys to values, found a list"),
+        (b"name: s\ntasks:\n", "mine.yaml:2: tasks: expected keys and values below it, found nothing"),
+        ("name: s".encode("utf-16"), "mine.yaml is no UTF-8 text (byte 0 is wrong); save it as UTF-8"),
+        (f"name: [x, {{a: &a [x]}}]\ndescription: {{{LAUGHS.replace(chr(10), ', ')}}}\n".encode(), "name"),
+        (b"name: " + b"[" * 5000, "mine.yaml"),
+    ],
+)
+def test_a_file_that_is_no_suite_costs_one_short_line(tmp_path, content, said):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadPlan) as caught:
+        load_suite(str(path))
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("change", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")])
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path, change):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(change(GOOD).encode())
+    assert load_suite(str(path)).name == "mine"
+
+
+def test_a_name_that_is_nearly_a_suite_or_a_file_is_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, GOOD)
+    write(tmp_path, "{}", "rows.jsonl")
+    for name, said in [
+        ("REASONING", "did you mean reasoning"),
+        ("mine", "did you mean mine.yaml"),
+        ("rows.jsonl", "a suite file ends in .yaml or .yml"),
+        ("", "no suite ''; known: "),
+    ]:
+        with pytest.raises(UnknownName, match=said):
+            load_suite(name)
+    with pytest.raises(BadPlan, match="is a folder"):
+        load_suite(f"{tmp_path}/")
 
 
 def test_unknown_suite_and_profile_name_the_nearest():

@@ -362,6 +362,16 @@ MISTAKES = [
     (ASK.replace("city", "town") + "scorer: f1", BadColumns, r"my\.yaml:6: target: .* no column 'town'"),
     (ASK + "scorer: letter\nchoices: [a, b]", BadPlan, r"put \{choices\} into the prompt"),
     (ASK + "scorer: choice\nchoices: [a, b]", BadColumns, r"row 1 .*'Paris' is none of the 2 choices"),
+    (ASK + "scorer: [f1, f1]", BadPlan, r"scorer 'f1' stands twice"),
+    (ASK + "scorer: {name: regex, pattern: ''}", BadPlan, r"my\.yaml:7: .*'regex' needs a pattern"),
+    (ASK + "scorer: {name: judge, rubric: ' '}", BadPlan, r"my\.yaml:7: .*'judge' needs a rubric"),
+    (ASK + "scorer: {name: judge, rubric: no.yaml}", BadPlan, r"my\.yaml:7: no file"),
+    (ASK + "scorer: number", BadColumns, r"my\.yaml:6: target: row 1 .*'Paris' holds no number"),
+    (ASK + "scorer: f1\nchat: maybe", BadPlan, r"my\.yaml:8: .*chat: give auto, true or false, not 'maybe'"),
+    (ASK + "scorer: f1\nstop: ''", BadPlan, r"my\.yaml:8: .*stop"),
+    (ASK + "scorer: f1\nchance: 25", BadPlan, r"my\.yaml:8: .*chance: input should be less than or equal to 1"),
+    (ASK + "scorer: f1\noptions: {prompt: '{{ x'}", BadPlan, r"task 'capitals': prompt: no valid Jinja"),
+    (ASK.replace("city", "''") + "scorer: f1", BadPlan, r"my\.yaml:6: .*target: it is blank"),
     (ASK + "scorer: ./nothing.py:f", BadInput, r"my\.yaml:7: no scorer file"),
 ]  # fmt: skip
 
@@ -376,7 +386,7 @@ def test_a_mistake_is_named_with_its_line(suite, task: str, error: type[UserErro
 
 def test_a_row_without_the_column_is_named(suite) -> None:
     rows = [*CAPITALS, {"country": "Kenya", "continent": "Africa"}]
-    with pytest.raises(BadColumns, match=r"my\.yaml:6: target: row 4 of .*: column 'city' is empty"):
+    with pytest.raises(BadColumns, match=r"my\.yaml:6: target: row 4 of .*: column 'city' is missing or empty"):
         _ = bind(suite(ASK + "scorer: f1", rows)).sample_ids
 
 
