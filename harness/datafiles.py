@@ -39,8 +39,10 @@ def read_files(paths: Sequence[Path]) -> list[dict[str, Json]]:
 def _read_file(path: Path) -> list[dict[str, Json]]:
     name = path.name.lower()
     if not path.is_file():
+        hint = " (write / where it says \\)" if "\\" in str(path) else ""
+        hint = " (download it first)" if str(path).startswith(("http:", "https:")) else hint
         raise DatasetUnavailable(
-            f"no data file {str(path)!r}; give a {', '.join(SUFFIXES)} file that is there"
+            f"no data file {str(path)!r}; give a {', '.join(SUFFIXES)} file that is there{hint}"
         )
     if not is_data_file(name):
         raise BadInput(f"{str(path)!r} is no {', '.join(SUFFIXES)} file; convert it to JSONL")

@@ -26,6 +26,8 @@ def find_folder(spec: str, *, allow_pickle: bool = False) -> Path:
 
     Raises: BadCheckpoint: nothing of that name, with what to do about it.
     """
+    if not spec.strip():
+        raise BadCheckpoint(f"{spec!r} names no model; give a folder or a hub id (owner/name)")
     if spec.startswith("bundled:"):
         return _bundled(spec)
     path = Path(spec).expanduser()

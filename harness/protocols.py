@@ -186,7 +186,8 @@ class Task(Protocol):
 
     Optional attributes: `metric_names` (what it will report, so that a wrong headline metric is refused early),
     `chat` (True: it cannot be asked without a chat template), `compares_likelihoods` (True: it asks log-likelihoods)
-    and `generative_form` (what to ask of a model that gives none, as --tasks takes it), `measures_speed` (True:
+    and `generative_form` (what to ask of a model that gives none, as --tasks takes it) or `without_likelihoods` (the
+    same in words), `preview` (sample id -> the sample as it would be asked, unanswered), `measures_speed` (True:
     threads and batch size are part of the run's identity, and its attribute `weigh` is set before run(): weigh(part) is
     a context that gives the energy readings of what is done inside, after leaving).
     """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness import registry
 from harness.errors import BadInput, HarnessError, UnknownName
 from harness.fingerprint import file_sha256
 from harness.protocols import Task, TaskContext, TaskRef
+from harness.tasks import Asked, Item, MetricSpec, RequestTask
 from harness.userfiles import blame, load_object
 
 WRITE = "write --tasks path/to/file.py:Class"
@@ -49,16 +51,50 @@ def load_task(ref: TaskRef, context: TaskContext) -> Task:
     make = load_object(path, ref.name, "task")
     try:
         task = make(ref, context)
+        _check_task(task, ref)
         _ = task.sample_ids  # the user's items() runs here, where an error still has its line
     except HarnessError:
         raise
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise BadInput(f"task {ref.name!r} cannot be used: {blame(exc, path)}") from exc
-    if not callable(getattr(task, "aggregate", None)):
-        raise BadInput(
-            f"{ref.provider}:{ref.name} is no task; make it a subclass of harness.tasks.RequestTask"
-        )
+    if isinstance(task, RequestTask):
+        task.requests = _watched(task.requests, path)  # type: ignore[method-assign]
     return task
+
+
+def _check_task(task: Task, ref: TaskRef) -> None:
+    """Raises: BadInput: no task, or one whose metrics cannot be reported."""
+    where = f"{ref.provider}:{ref.name}"
+    if not callable(getattr(task, "aggregate", None)):
+        raise BadInput(f"{where} is no task; make it a subclass of harness.tasks.RequestTask")
+    if not isinstance(task, RequestTask):
+        return
+    if not isinstance(task.metrics, Mapping) or not all(
+        isinstance(m, MetricSpec) for m in task.metrics.values()
+    ):
+        raise BadInput(f"{where}: metrics is no mapping; write metrics = {{'accuracy': MetricSpec()}}")
+    if not task.metrics and type(task).aggregate is RequestTask.aggregate:
+        raise BadInput(f"{where} reports no metric; write metrics = {{'accuracy': MetricSpec()}}")
+    for name, metric in task.metrics.items():
+        if metric.chance is not None and metric.unit is None and not 0 <= metric.chance <= 1:
+            raise BadInput(f"{where}: metric {name!r} has chance={metric.chance}; give a share, 0 to 1")
+
+
+def _watched(ask: Callable[[Item], Asked], path: Path) -> Callable[[Item], Asked]:
+    """A user's requests(), whose errors have the line in the file."""
+
+    def requests(item: Item) -> Asked:
+        try:
+            asked: object = ask(item)
+        except HarnessError:
+            raise
+        except Exception as exc:
+            raise BadInput(f"item {item.id!r} cannot be asked: {blame(exc, path)}") from exc
+        if not isinstance(asked, Asked):
+            raise BadInput(f"{path}: requests() returned {asked!r:.40}; return self.ask(prompt)")
+        return asked
+
+    return requests
 
 
 def code_of(ref: TaskRef) -> list[str]:

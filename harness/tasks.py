@@ -61,6 +61,8 @@ class MetricSpec:
     chance: float | None = None
     cluster: str | None = None
     """Metadata key whose equal values belong together (k samples of a prompt, questions on one passage)."""
+    bounds: tuple[float, float] | None = None
+    """Lowest and highest score, where they are not 0 and 1: the interval where all samples score the same."""
 
 
 class RequestTask(FedTask, ABC):
@@ -113,8 +115,7 @@ class RequestTask(FedTask, ABC):
 
     @cached_property
     def _items(self) -> dict[str, Item]:
-        items = self.items()
-        check_ids(items, self.name)
+        items = check_items(self.items(), self.name)
         kept = items if self.context.limit is None else items[: self.context.limit]
         if len(kept) < len(items):
             self.notes.append(f"{len(kept)} of {len(items)} samples")
@@ -211,9 +212,13 @@ class RequestTask(FedTask, ABC):
             yield [Question(item.id, ask.requests, partial(self._sample, item, ask)) for item, ask in piece]
 
     def preview(self, sample_id: str) -> Sample:
-        """A sample as it would be asked, unanswered."""
+        """A sample as it would be asked, unanswered; its metadata has the `choices` whose likelihoods are compared."""
         item = self._items[sample_id]
-        return Sample(self.name, item.id, self.requests(item).prompt, target=item.target)
+        asked = self.requests(item)
+        tails = [one.continuation_ids for one in asked.requests if isinstance(one, LoglikelihoodRequest)]
+        choices: list[Json] = [self.engine.tokenizer.decode(list(tail)) for tail in tails]
+        metadata = {"choices": choices} if choices else {}
+        return Sample(self.name, item.id, asked.prompt, target=item.target, metadata=metadata)
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
         return self.context.strategy.submit(self.engine, requests)
@@ -242,13 +247,25 @@ class RequestTask(FedTask, ABC):
         return self.context.checkpoint.name if self.context.checkpoint else "the checkpoint"
 
 
-def check_ids(items: Iterable[Item], task: str) -> None:
-    """Raises: BadInput: two items of one id, of which the journal could hold one."""
+def check_items(items: Iterable[Item], task: str) -> list[Item]:
+    """Raises: BadInput: what is no item, or two items of one id, of which the journal could hold one."""
+    if not isinstance(items, Iterable):
+        raise BadInput(
+            f"items() of task {task!r} returned {items!r:.40}; return a list of harness.tasks.Item"
+        )
     seen: set[str] = set()
-    for item in items:
+    found = list(items)
+    for item in found:
+        if not isinstance(item, Item):
+            raise BadInput(
+                f"items() of task {task!r} gave {item!r:.40}; give harness.tasks.Item(id, doc, target)"
+            )
+        if not isinstance(item.id, str) or not isinstance(item.target, str | None):
+            raise BadInput(f"task {task!r}: id and target of item {item.id!r} must be text; write str(...)")
         if item.id in seen:
             raise BadInput(f"task {task!r} has two items with the id {item.id!r}; give each one of its own")
         seen.add(item.id)
+    return found
 
 
 def answer_fields(completions: Sequence[Completion]) -> dict[str, Json]:
@@ -276,7 +293,7 @@ def scored(sample: Sample, score: object) -> Sample:
     """The sample with its scores; a scorer that raises fails this sample and no other."""
     try:
         return replace(sample, scores=dict(score()), graded=True)  # type: ignore[operator]
-    except Exception as exc:  # noqa: BLE001  scorers are plug-in code
+    except (Exception, SystemExit) as exc:  # noqa: BLE001  scorers are plug-in code
         return replace(sample, error=f"scorer: {type(exc).__name__}: {exc}", graded=True)
 
 
@@ -299,5 +316,6 @@ def aggregate_metric(samples: Sequence[Sample], name: str, spec: MetricSpec) -> 
         clusters=clusters if spec.cluster else None,
         unit=spec.unit,
         chance=spec.chance,
+        bounds=spec.bounds,
     )
     return metric if spec.cluster is None else replace(metric, cluster=spec.cluster)

@@ -46,7 +46,7 @@ def _module(path: Path, digest: str, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except HarnessError:
         raise
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         del sys.modules[name]
         raise BadInput(f"{kind} file does not load: {blame(exc, path)}") from exc
     return module

@@ -69,6 +69,8 @@ def explain(exc: BaseException) -> tuple[str, int]:
         return f"{_one_line(exc.format_message()).rstrip('.')}; see `{_help_command(exc)}`", USER_MISTAKE
     if isinstance(exc, OSError) and exc.errno in _DISK:
         return f"{exc.filename or 'writing'}: {_DISK[exc.errno]}, then repeat the command", USER_MISTAKE
+    if isinstance(exc, RuntimeError) and "home directory" in str(exc):  # pathlib's word for ~nobody
+        return "a path begins with ~ and a name that no user here has; write the path out", USER_MISTAKE
     if isinstance(exc, MemoryError):
         return "out of memory; try a smaller model, --dtype bfloat16 or --set engine.batch_tokens=1024", 1
     where = f"{type(exc).__name__}: {_one_line(str(exc))}"

@@ -130,6 +130,7 @@ def check_scoring(engine: Any, tasks: Mapping[str, Task]) -> None:
         if getattr(task, "compares_likelihoods", False):
             form = getattr(task, "generative_form", None)
             advice = f"ask its generative form: --tasks {form}" if form else "ask other tasks of it"
+            advice = getattr(task, "without_likelihoods", advice)
             raise BadInput(
                 f"task {label!r} compares log-likelihoods, and this server gives none (neither prompt_logprobs nor "
                 f"echo with logprobs); {advice}"

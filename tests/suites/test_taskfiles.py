@@ -68,6 +68,8 @@ MISTAKES = [
     ("def make(ref, context):\n    return 3 / 0\n", "make", BadInput, r"mytask\.py:2: ZeroDivisionError"),
     ("class Sums:\n    sample_ids = ()\n    def __init__(self, *a): ...\n", "Sums", BadInput, "is no task"),
     ("from harness.tasks import RequestTask\nclass Sums(RequestTask):\n    pass\n", "Sums", BadInput, "abstract"),
+    ("import sys\nsys.exit(4)\n", "Sums", BadInput, r"mytask\.py:2: SystemExit: 4"),
+    ("def make(ref, context):\n    return 3\n", "make", BadInput, "is no task; make it a subclass"),
 ]  # fmt: skip
 
 
@@ -79,6 +81,58 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, conte
     (spec,) = adhoc_suite([f"{path}:{name}"]).tasks
     with pytest.raises(error, match=message):
         load_task(spec.ref, context(None))
+
+
+ONE_ITEM = """\
+from harness.records import Score
+from harness.tasks import Item, MetricSpec, RequestTask
+
+class Mine(RequestTask):
+    metrics = {"right": MetricSpec()}
+    def items(self): return [Item("0", {}, "yes")]
+    def requests(self, item): return self.ask("Is it?")
+    def score(self, item, completions): return {"right": Score(1.0)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'return [Item("0", {}, "yes")]',
+            "return None",
+            r"items\(\) of task 'Mine' returned None; return a list",
+        ),
+        ('Item("0", {}, "yes")', '{"a": 1}', r"gave \{'a': 1\}; give harness.tasks.Item"),
+        ('Item("0", {}, "yes")', 'Item(0, {}, "yes")', "id and target of item 0 must be text"),
+        ('Item("0", {}, "yes")', 'Item("0", {}, 5)', "id and target of item '0' must be text"),
+        ('[Item("0", {}, "yes")]', '[Item("0", {}, "yes")] * 2', "two items with the id '0'"),
+        ('return [Item("0", {}, "yes")]', 'raise KeyError("z")', r"mytask\.py:6: KeyError: 'z'"),
+        (
+            'return self.ask("Is it?")',
+            'return "Is it?"',
+            r"requests\(\) returned 'Is it\?'; return self\.ask",
+        ),
+        ('return self.ask("Is it?")', "return 1 / 0", r"mytask\.py:7: ZeroDivisionError"),
+        ('{"right": MetricSpec()}', "{}", "reports no metric"),
+        ('{"right": MetricSpec()}', '["right"]', "metrics is no mapping"),
+        ('{"right": MetricSpec()}', '{"right": MetricSpec(chance=25)}', "chance=25; give a share, 0 to 1"),
+    ],
+)
+def test_a_task_of_the_wrong_types_is_told_what_is_wanted(tmp_path, context, old, new, message) -> None:
+    path = tmp_path / "mytask.py"
+    path.write_text(ONE_ITEM.replace(old, new, 1), "utf-8")
+    (spec,) = adhoc_suite([f"{path}:Mine"]).tasks
+    with pytest.raises(BadInput, match=message) as caught:
+        run_whole(load_task(spec.ref, context(None)))
+    assert "\n" not in str(caught.value)
+
+
+def test_items_may_come_one_by_one(tmp_path, context) -> None:
+    path = tmp_path / "mytask.py"
+    path.write_text(ONE_ITEM.replace("return [Item", "yield from [Item", 1), "utf-8")
+    (spec,) = adhoc_suite([f"{path}:Mine"]).tasks
+    assert load_task(spec.ref, context(None)).sample_ids == ["0"]
 
 
 @pytest.mark.parametrize("named", ["./nothing.py:Sums", "nothing.py"])
