@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from harness.protocols import Record
-from harness.records import Completion, Request, Sample
+from harness.records import Completion, GenerateRequest, Request, Sample
 
 T = TypeVar("T")
 
@@ -22,6 +22,10 @@ FIRST_PIECE_CHARS = 1_000_000
 """Prompts of the first piece: small, so that the engine starts soon."""
 PIECE_CHARS = 4_000_000
 """Prompts of the others: about a million tokens, enough to share prefixes and fill batches."""
+FIRST_TOKENS = FIRST_PIECE_CHARS // 4
+GROUP_TOKENS = PIECE_CHARS // 4
+"""Small pieces, of one task or of several, are queued together up to so many tokens: twenty long answers of one task
+leave most of a batch empty, and the next task's fill it."""
 COLLECTED_AT_ONCE = 32
 """Samples of other tasks that are scored in one go while a task with an event loop runs."""
 STOP_S = 10.0
@@ -51,6 +55,9 @@ class Asks(Protocol):
     def stop(self) -> None: ...
 
 
+Piece = tuple[Asks, Sequence[Question]]
+
+
 def prepare(tasks: Iterable[object]) -> None:
     """Let tasks that ask ahead do what must be done in the main thread first."""
     for task in tasks:
@@ -60,6 +67,9 @@ def prepare(tasks: Iterable[object]) -> None:
 
 class FedTask:
     """Gives a task that Asks the run() that the protocol wants."""
+
+    waits_for_answers = False
+    """questions() waits for the answers to earlier pieces, as dialogues do: no piece of it is held back."""
 
     def prepare(self) -> None:
         """What must be done in the main thread before questions() is called in another."""
@@ -89,6 +99,9 @@ def run_tasks(work: Sequence[tuple[Any, Sequence[str]]], record: Record) -> None
     Raises: what tokenising, scoring or journalling raised; Ctrl-C. What was answered until then is journalled.
     """
     fed = [(task, todo) for task, todo in work if is_fed(task)]
+    fed.sort(
+        key=lambda pair: bool(getattr(pair[0], "waits_for_answers", False))
+    )  # nobody waits behind a dialogue
     others = [(task, todo) for task, todo in work if not is_fed(task)]
     others.sort(key=lambda pair: bool(getattr(pair[0], "measures_speed", False)))
     main = threading.get_ident()
@@ -121,6 +134,12 @@ def pieces(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         yield piece
 
 
+def _tokens(request: Request) -> int:
+    if isinstance(request, GenerateRequest):
+        return len(request.prompt_ids)
+    return len(request.context_ids) + len(request.continuation_ids)
+
+
 class _Waiting:
     """A question whose requests are queued."""
 
@@ -131,7 +150,7 @@ class _Waiting:
         self.futures = futures
         self.left = max(len(futures), 1)
         self.begun = begun
-        """The engine has begun to answer its piece."""
+        """The engine has begun to answer its group."""
 
 
 class _End(NamedTuple):
@@ -143,8 +162,9 @@ class _End(NamedTuple):
 class Feeding:
     """Some tasks being asked; use as a context manager, collect inside, in one thread.
 
-    The order of pieces is that of the tasks. A piece is queued when the engine has begun to answer the one before:
-    so what the engine plans together is a piece, whatever the timing, and no more than three are in memory.
+    The order of pieces is that of the tasks. Small ones are queued together as a group, and a group when the engine has
+    begun to answer the one before: so what the engine plans together is a group, whatever the timing, and no more than
+    three are in memory.
     """
 
     def __init__(self, work: Sequence[tuple[Asks, Sequence[str]]]) -> None:
@@ -152,7 +172,10 @@ class Feeding:
         self._arrived: SimpleQueue[_Waiting | _End] = SimpleQueue()
         self._stopped = False
         self._begun = threading.Event()
-        """Of the last piece."""
+        """Of the last group."""
+        self._group: list[Piece] = []
+        """Waits to be queued."""
+        self._tokens, self._most_tokens = 0, FIRST_TOKENS
         self._feeding = True
         self._asked = 0
         """Questions queued; the feeder counts."""
@@ -217,25 +240,43 @@ class Feeding:
         problem: BaseException | None = None
         try:
             for task, todo in self._work:
-                for piece in task.questions(todo):
-                    self._begun.wait()
-                    if self._stopped:
-                        return
-                    self._ask(task, piece)
+                self._feed_task(task, todo)
+            self._ask_group()
             self._begun.wait()
         except BaseException as exc:  # noqa: BLE001  carried to the caller's thread
             problem = exc
         self._arrived.put(_End(problem))
 
-    def _ask(self, task: Asks, piece: Sequence[Question]) -> None:
+    def _feed_task(self, task: Asks, todo: Sequence[str]) -> None:
+        waits = getattr(task, "waits_for_answers", False)
+        for piece in task.questions(todo):
+            if self._stopped:
+                return
+            self._group.append((task, piece))
+            self._tokens += sum(_tokens(request) for question in piece for request in question.requests)
+            if waits or self._tokens >= self._most_tokens:
+                self._ask_group()
+
+    def _ask_group(self) -> None:
+        """Queue what was gathered, when the engine has begun with the group before."""
+        group, self._group, self._tokens = self._group, [], 0
+        if not group:
+            return
+        self._begun.wait()
+        if self._stopped:
+            return
+        self._most_tokens = GROUP_TOKENS
+        self._begun = begun = threading.Event()
+        for task, piece in group:
+            self._ask(task, piece, begun)
+        if self._stopped or not any(question.requests for _, piece in group for question in piece):
+            begun.set()
+
+    def _ask(self, task: Asks, piece: Sequence[Question], begun: threading.Event) -> None:
         flat = [request for question in piece for request in question.requests]
-        begun = threading.Event()
         futures = iter(task.submit(flat))
         waiting = [_Waiting(q, [next(futures) for _ in q.requests], begun) for q in piece]
         self._asked += len(waiting)
-        self._begun = begun
-        if self._stopped or not flat:
-            begun.set()
         for item in waiting:
             if not item.futures:  # an empty text asks nothing
                 self._arrived.put(item)

@@ -28,9 +28,11 @@ from harness.tasks import Asked, Item, RequestTask, answer_fields, scored
 Message = Mapping[str, str]
 """Of a chat: role (system, user, assistant) and content."""
 COHORT = 512
-"""Dialogues whose turns are asked together; a task of fewer than twice as many is halved."""
+"""Dialogues whose turns are asked together, at most."""
 COHORTS = 2
-"""On the way at once."""
+"""On the way at once: the engine answers one while the turns of the other are read."""
+SMALL = 64
+"""Fewer dialogues go as one cohort: two of half the size would be answered in twice the steps."""
 SPEAKERS = {"user": "User", "assistant": "Assistant", "system": "System"}
 
 
@@ -41,6 +43,7 @@ class TurnsTask(RequestTask):
     everything that was said in `metadata["messages"]`. A turn that could not be answered fails the sample.
     """
 
+    waits_for_answers = True
     uses_chat: ClassVar[bool | None] = None
     most_turns: int = 1
     """Answers to a dialogue, at most."""
@@ -103,8 +106,8 @@ class TurnsTask(RequestTask):
     def questions(self, todo: Sequence[str]) -> Iterator[list[Question]]:
         """The next turn of one cohort after another, the oldest first."""
         self._stopped, self._on_the_way = False, []
-        size = max(1, min(COHORT, -(-len(todo) // COHORTS)))
-        fresh = iter([todo[start : start + size] for start in range(0, len(todo), size)])
+        size = len(todo) if len(todo) < SMALL else min(COHORT, -(-len(todo) // COHORTS))
+        fresh = iter([todo[start : start + size] for start in range(0, len(todo), max(size, 1))])
         live: deque[_Cohort] = deque()
         while True:
             while len(live) < COHORTS and (names := next(fresh, None)) is not None:

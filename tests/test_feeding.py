@@ -10,9 +10,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from harness.errors import EngineError, StoreError
+from harness.errors import StoreError
 from harness.feeding import FedTask, Question, is_fed, pieces, run_tasks
-from harness.records import Completion, Sample
+from harness.records import Completion, GenerateRequest, Request, Sample
 
 
 class Desk:
@@ -25,12 +25,16 @@ class Desk:
         self._waiting: list[tuple[str, Future]] = []
         self._changed = threading.Condition()
         self.closed = False
+        self.gate = threading.Event()
+        """Nothing is answered before it is set."""
+        self.gate.set()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def submit(self, requests: Sequence[str]) -> list[Future]:
+    def submit(self, requests: Sequence[Request]) -> list[Future]:
         futures = [Future() for _ in requests]
         with self._changed:
-            self._waiting += zip(requests, futures, strict=True)
+            names = ["".join(map(chr, request.prompt_ids)) for request in requests]
+            self._waiting += zip(names, futures, strict=True)
             self._changed.notify()
         return futures
 
@@ -40,16 +44,14 @@ class Desk:
                 self._changed.wait_for(lambda: self._waiting or self.closed)
                 taken, self._waiting = self._waiting, []
             self.taken.append([name for name, _ in taken])
+            self.gate.wait()
             for name, future in taken:
                 time.sleep(self.slow_s)
-                if name.startswith("bad"):
-                    future.set_exception(EngineError("no"))
-                else:
-                    future.set_result(Completion(loglikelihood=float(len(name))))
+                future.set_result(Completion(loglikelihood=float(len(name))))
 
 
 class Words(FedTask):
-    """Each sample asks for its letters, one request each; a piece is two samples."""
+    """Each sample asks for its letters, one request of one token each; a piece is two samples."""
 
     def __init__(self, name: str, desk: Desk, samples: Sequence[str], problem: BaseException | None = None):
         self.name, self.desk, self.samples, self.problem = name, desk, samples, problem
@@ -61,11 +63,13 @@ class Words(FedTask):
                 raise self.problem
             self.threads.add(threading.current_thread().name)
             yield [
-                Question(s, list(s), lambda futures, s=s: self.finish(s, futures))
+                Question(
+                    s, [GenerateRequest((ord(c),)) for c in s], lambda futures, s=s: self.finish(s, futures)
+                )
                 for s in todo[start : start + 2]
             ]
 
-    def submit(self, requests: Sequence[str]) -> list[Future]:
+    def submit(self, requests: Sequence[Request]) -> list[Future]:
         return self.desk.submit(requests)
 
     def finish(self, sample_id: str, futures: Sequence[Future]) -> Sample:
@@ -75,10 +79,17 @@ class Words(FedTask):
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """Every piece of two letters and more is a group of its own."""
+    group_tokens(monkeypatch, 2)
     found = Desk(slow_s=0.002)
     yield found
     found.closed = True
+
+
+def group_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("harness.feeding.FIRST_TOKENS", most)
+    monkeypatch.setattr("harness.feeding.GROUP_TOKENS", most)
 
 
 def test_tasks_follow_one_another_in_pieces_that_do_not_hang_on_the_timing(desk: Desk) -> None:
@@ -107,6 +118,58 @@ def test_the_next_piece_lies_ready_before_the_engine_is_done(desk: Desk) -> None
     # six requests of 50 ms in the first piece: the second is queued after the first answer, not after the last
     assert queued_s[1] - start < 0.2
     assert len(desk.taken) == 2
+
+
+def test_small_tasks_are_queued_together_and_large_ones_are_not(desk: Desk, monkeypatch) -> None:
+    group_tokens(monkeypatch, 7)
+    queued: list[str] = []
+    before_any_answer: list[str] = []
+    submit = desk.submit
+
+    def noting(requests):
+        queued.append("".join(chr(request.prompt_ids[0]) for request in requests))
+        return submit(requests)
+
+    def look():
+        before_any_answer.extend(queued)
+        desk.gate.set()
+
+    desk.submit = noting
+    desk.gate.clear()
+    threading.Timer(0.3, look).start()
+    work = [
+        (Words(name, desk, []), todo)
+        for name, todo in (("a", ["ab", "cd", "ef"]), ("b", ["gh"]), ("c", ["ij"]))
+    ]
+    run_tasks(work, lambda sample: None)
+    assert before_any_answer == ["abcd", "ef", "gh"], "seven tokens and more, across tasks"
+    assert queued == ["abcd", "ef", "gh", "ij"]
+
+
+class Dialogues(Words):
+    """One sample a piece, and no piece before the one before it is answered."""
+
+    waits_for_answers = True
+
+    def questions(self, todo: Sequence[str]) -> Iterator[list[Question]]:
+        for sample_id in todo:
+            said = threading.Event()
+
+            def finish(futures, sample_id=sample_id, said=said):
+                said.set()
+                return self.finish(sample_id, futures)
+
+            yield [Question(sample_id, [GenerateRequest((ord(c),)) for c in sample_id], finish)]
+            assert said.wait(10), "its piece was held back, and it waits for the answer"
+
+
+def test_a_task_that_waits_for_answers_comes_last_and_is_not_held_back(desk: Desk, monkeypatch) -> None:
+    group_tokens(monkeypatch, 1000)
+    work = [(Dialogues("d", desk, []), ["ab", "cd", "ef"]), (Words("a", desk, []), ["gh"])]
+    journal: list[Sample] = []
+    run_tasks(work, journal.append)
+    assert sorted(s.sample_id for s in journal) == ["ab", "cd", "ef", "gh"]
+    assert "".join("".join(taken) for taken in desk.taken) == "ghabcdef"
 
 
 class Own:

@@ -166,7 +166,9 @@ def test_a_reply_that_raises_fails_its_dialogue(desk: Desk) -> None:
     assert [found[name].error for name in ("d0", "d2")] == [None, None]
 
 
-def test_turns_of_two_cohorts_take_turns_whatever_the_timing(desk: Desk) -> None:
+def test_turns_of_two_cohorts_take_turns_whatever_the_timing(desk: Desk, monkeypatch) -> None:
+    monkeypatch.setattr("harness.turns.SMALL", 5)
+
     class Even(Echo):
         lengths = (2, 3, 2, 4, 2)
 
@@ -181,7 +183,19 @@ def test_turns_of_two_cohorts_take_turns_whatever_the_timing(desk: Desk) -> None
         assert [asked(prompts) for prompts in desk.taken] == expected
 
 
-def test_the_engine_has_work_while_answers_are_read_and_the_next_turn_is_made(desk: Desk) -> None:
+def test_few_dialogues_are_asked_together(desk: Desk) -> None:
+    class Even(Echo):
+        lengths = (2, 3, 2, 4, 2)
+
+    run(bound(desk, Even))
+    assert [len(prompts) for prompts in desk.taken] == [5, 5, 1, 1]  # d1 fails in its second turn
+
+
+def test_the_engine_has_work_while_answers_are_read_and_the_next_turn_is_made(
+    desk: Desk, monkeypatch
+) -> None:
+    monkeypatch.setattr("harness.turns.SMALL", 2)
+
     class Slow(Echo):
         lengths = (3,) * 8
 
