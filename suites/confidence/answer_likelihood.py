@@ -37,6 +37,7 @@ class Span(NamedTuple):
 class AnswerLikelihoodTask(RequestTask):
     """A task whose score() sees the completion, and where it holds an answer the one with its loglikelihood."""
 
+    waits_for_answers = True
     requests_per_item: ClassVar[int] = 2
     asks_likelihood: bool = True
     """False: the answers alone are asked for, e.g. of a server that gives no log-likelihoods."""
