@@ -23,12 +23,18 @@ TAGS = (
 
 def final_answer(text: str) -> str:
     """The answer without the thoughts before it; empty where the thinking never ended."""
+    place = answer_place(text)
+    return text[place:].strip() if place else text
+
+
+def answer_place(text: str) -> int:
+    """Where the answer begins: behind the last thought, at the text's end where the thinking never ended."""
     for tags in TAGS:
         if tags.close in text:
-            return text.rpartition(tags.close)[2].strip()
+            return text.rindex(tags.close) + len(tags.close)
         if text.lstrip().startswith(tags.open):
-            return ""
-    return text
+            return len(text)
+    return 0
 
 
 def tags_of(template: str | None, known: dict[str, int] | None = None) -> Tags | None:

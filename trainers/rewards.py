@@ -6,21 +6,17 @@ None means that the reward does not apply to a row. Completions are texts, or co
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import BadColumns
+from harness.mathematics import after_mark, same_value
 from harness.records import Json
 
 ANSWER_COLUMNS = ("answer", "target", "solution", "label")
-FINAL = (
-    re.compile(r"\\boxed\{[^{}]+\}"),
-    re.compile(r"^#### *\S.*$", re.MULTILINE),
-    re.compile(r"<answer>[^<]+</answer>"),
-)
-LIMIT_S = 3
-"""Seconds for reading or comparing one expression."""
+MARKED = re.compile(r"^#### *\S.*$", re.MULTILINE)
+BRACE = re.compile(r"\\boxed\{|[{}]")
+OPEN, CLOSE = "<answer>", "</answer>"
 Reward = Callable[..., list[float | None]]
 
 
@@ -56,7 +52,8 @@ def exact_match(*, completions: Sequence[Any], **columns: Any) -> list[float | N
 def math_verify(*, completions: Sequence[Any], **columns: Any) -> list[float | None]:
     """1 where the completion's last answer equals the right one as mathematics (1/2 = 0.5), else 0.
 
-    A right answer of GSM8K's form counts from its ####. One that cannot be read as mathematics abstains.
+    It is read in the last <answer>...</answer> or behind the last ####, where the completion has one; a right answer
+    counts from its ####. A right answer that cannot be read as mathematics abstains.
     """
     return [
         _same_value(text_of(completion), str(gold))
@@ -65,30 +62,41 @@ def math_verify(*, completions: Sequence[Any], **columns: Any) -> list[float | N
 
 
 def _same_value(answer: str, gold: str) -> float | None:
-    from math_verify import parse, verify
-
-    # 9^9^9^9 would take for ever; the alarm clock behind the limit works in a main thread only
-    limit = LIMIT_S if threading.current_thread() is threading.main_thread() else None
-    right = parse(_after_mark(gold), parsing_timeout=limit)
-    if not right:
-        right = parse(f"${_after_mark(gold)}$", parsing_timeout=limit)
-    if not right:
+    try:
+        return float(same_value(_final(answer), gold))
+    except ValueError:  # the right answer is no mathematics
         return None
-    given = parse(_after_mark(answer), parsing_timeout=limit)
-    return float(bool(given) and verify(right, given, timeout_seconds=limit))
 
 
-def _after_mark(text: str) -> str:
-    """The part behind the last ####, where there is one."""
-    return text.rsplit("####", 1)[-1].strip()
+def _final(text: str) -> str:
+    """What stands in the last <answer>...</answer>, or else behind the last ####, or else all."""
+    before, tag, _ = text.rpartition(CLOSE)
+    return before.rpartition(OPEN)[2] if tag and OPEN in before else after_mark(text)
 
 
 def format_reward(*, completions: Sequence[Any], **columns: Any) -> list[float | None]:
     r"""1 where the completion gives exactly one final answer (\boxed{...}, #### ... or <answer>...</answer>)."""
-    return [
-        float(sum(len(mark.findall(text_of(completion))) for mark in FINAL) == 1)
-        for completion in completions
-    ]
+    texts = map(text_of, completions)
+    return [float(len(MARKED.findall(text)) + _boxes(text) + _tagged(text) == 1) for text in texts]
+
+
+def _boxes(text: str) -> int:
+    r"""How many \boxed{...} hold something and are closed, whatever braces stand in them."""
+    opened: list[tuple[bool, int]] = []
+    found = 0
+    for brace in BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append((len(brace[0]) > 1, brace.end()))
+        elif opened:
+            boxed, begin = opened.pop()
+            found += boxed and bool(text[begin : brace.start()].strip())
+    return found
+
+
+def _tagged(text: str) -> int:
+    """How many <answer>...</answer> hold something."""
+    insides = [part.split(CLOSE, 1) for part in text.split(OPEN)[1:]]
+    return sum(len(parts) > 1 and bool(parts[0].strip()) for parts in insides)
 
 
 class Toxicity:

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from harness.errors import EngineError
 from harness.feeding import FedTask, Question, pieces
 from harness.hashing import hash_json
+from harness.mathematics import same_value
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Request, Sample
 from suites.from_lm_eval import scoring
@@ -23,7 +24,6 @@ from suites.from_lm_eval.options import OWN, read_options
 from suites.from_lm_eval.samples import answered_sample, blank_sample, scored_sample, with_responses
 from suites.from_lm_eval.totals import TaskTotals, total_group, total_tag, total_task
 from suites.lettered import form_of
-from suites.mathematics import same_value
 
 
 class LmEvalTask(FedTask):

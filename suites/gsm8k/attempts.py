@@ -6,9 +6,10 @@ problems are those of GSM8K (Cobbe et al. 2021, arXiv:2110.14168), without shots
 authors train with such dialogues (https://github.com/DualityRL/multi-attempt); here they only measure.
 
 `accuracy@i` is the share of problems that are solved within i tries (`attempts`, 3), so `accuracy@1` is the usual
-accuracy; `gain` is what all tries after the first add. `repeated` is the share of later tries that give a number
-that was said to be wrong before: deafness to the feedback. An answer is the number behind ####, or else its last
-number; `extractors_disagree` is the share of dialogues in which the two would judge a try differently.
+accuracy; `gain` is what all tries after the first add. `repeated` is the share of later tries that give a number that
+was said to be wrong before: deafness to the feedback. An answer is the number behind ####
+(https://github.com/openai/grade-school-math/blob/3101c7d/grade_school_math/dataset.py), or else its last number;
+`extractors_disagree` is the share of dialogues in which the two would judge a try differently.
 
 A chat where the tokenizer has a template, else a dialogue in plain text. Chance level 0.
 """

@@ -11,13 +11,15 @@ from fractions import Fraction
 
 from harness.protocols import DataSource
 from harness.records import Json
+from suites.thoughts import final_answer
 
 DATASET, CONFIG = "openai/gsm8k", "main"
 COLUMNS = ("question", "answer")
 STOP = ("Question:", "</s>", "<|im_end|>")
 """Ends an answer to a prompt with shots, as in lm-eval's task."""
-MARKED = re.compile(r"####\s{0,3}\$?(-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?)")
-LAST = re.compile(r"-?\$?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?")
+MARKED = re.compile(r"####\s{0,3}\$?([-−]?\$?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?)")
+LAST = re.compile(r"(?:(?<![0-9])[-−])?\$?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?")
+"""A hyphen behind a digit is a range or a difference and no sign. ASCII digits alone, as in the official grader."""
 
 
 def problems(data: DataSource) -> Sequence[Mapping[str, Json]]:
@@ -37,15 +39,17 @@ def asked(question: str) -> str:
 def strict(answer: str) -> Fraction | None:
     """The number behind the first ####, as the authors ask for it; None: there is none.
 
+    Laxer than theirs in form, never in value: a missing or second blank, a currency sign, a trailing full stop and
+    18.0 for 18 are read, a true minus sign is one. Thoughts before the answer are not read.
     Source: https://github.com/openai/grade-school-math/blob/3101c7d/grade_school_math/dataset.py (extract_answer)
     """
-    found = MARKED.search(answer)
+    found = MARKED.search(final_answer(answer))
     return as_number(found.group(1)) if found else None
 
 
 def last(answer: str) -> Fraction | None:
     """The last number of the answer, whatever stands around it; None: it has none."""
-    found = LAST.findall(answer)
+    found = LAST.findall(final_answer(answer))
     return as_number(found[-1]) if found else None
 
 
@@ -58,6 +62,6 @@ def given(answer: str) -> Fraction | None:
 def as_number(text: str) -> Fraction | None:
     """ASCII digits, with commas between thousands; None: anything else."""
     try:
-        return Fraction(text.replace(",", "").replace("$", "").rstrip("."))
+        return Fraction(text.replace(",", "").replace("$", "").replace("−", "-").rstrip("."))
     except ValueError:
         return None

@@ -14,10 +14,11 @@ their variants, over the problems that have both, with the interval of the paire
 `paraphrase_drop` likewise. A drop around 0 speaks for solving. `numbers_recalled` is the share of number variants
 that are answered with the original's answer, which is wrong there: what a memory gives back.
 
-Asked like lm-eval's gsm8k, with the first shots of the training split (`num_fewshot`, 5), in plain text unless
---chat on; `variants` is the number of variants of each way (1). An answer is the number behind ####, or else its
-last number; `extractors_disagree` is the share of samples in which the two ways of reading differ in a verdict.
-Variants are drawn from --seed and the problem. Chance level 0.
+Asked like lm-eval's gsm8k, with the first shots of the training split (`num_fewshot`, 5), in plain text unless --chat
+on; `variants` is the number of variants of each way (1). An answer is the number behind ####
+(https://github.com/openai/grade-school-math/blob/3101c7d/grade_school_math/dataset.py), or else its last number;
+`extractors_disagree` is the share of samples in which the two ways of reading differ in a verdict. Variants are drawn
+from --seed and the problem. Chance level 0.
 """
 
 from __future__ import annotations

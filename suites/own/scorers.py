@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 import re
 import string
-import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import BadPlan, HarnessError, UserError
 from harness.fingerprint import file_sha256
+from harness.mathematics import same_value
 from harness.owntask import ScorerEntry
 from harness.records import Json
 from harness.tasks import MetricSpec
@@ -34,9 +34,6 @@ from harness.userfiles import load_object
 
 REGEX_S = 1.0
 """A pattern that takes longer on one answer has run away; the sample fails."""
-MATH_S = 3
-MATH_CHARS = 20_000
-"""Of a longer answer the end is read: the last expression stands there."""
 TOLERANCE = 1e-6
 NUMBER = re.compile(r"(?:(?<!\d)[-−+])?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 SEPARATORS = str.maketrans({"٬": ",", "٫": "."})
@@ -155,15 +152,12 @@ def _number(entry: ScorerEntry) -> Scorer:
 
 def same_mathematics(answer: str, target: str) -> float:
     """1 where the answer's last expression is the target's, by math-verify."""
-    from math_verify import parse, verify
-
-    # 9^9^9^9 would take for ever; the alarm clock behind the limit works in a main thread only
-    limit = MATH_S if threading.current_thread() is threading.main_thread() else None
-    right = parse(target, parsing_timeout=limit) or parse(f"${target}$", parsing_timeout=limit)
-    if not right:
-        raise HarnessError(f"the target {target[:40]!r} cannot be read as mathematics; use another scorer")
-    given = parse(answer[-MATH_CHARS:], parsing_timeout=limit)
-    return float(bool(given) and verify(right, given, timeout_seconds=limit))
+    try:
+        return float(same_value(answer, target))
+    except ValueError as exc:
+        raise HarnessError(
+            f"the target {target[:40]!r} cannot be read as mathematics; use another scorer"
+        ) from exc
 
 
 # Words

@@ -35,6 +35,19 @@ def test_exact_match() -> None:
         ("the answer is 1,000", "#### 1,000", 1.0),
         ("$x = 3$", "$\\{3\\}$", 1.0),
         ("7", "", None),
+        ("$\\sqrt{8}$", "2\\sqrt{2}", 1.0),
+        ("2", "2\\sqrt{2}", 0.0),  # no 2 is read of bare LaTeX
+        ("#### $\\frac{3}{4}$", "#### \\frac{3}{4}", 1.0),
+        ("4", "\\frac{3}{4}", 0.0),
+        ("\\boxed{x+1}", "so $\\boxed{1 + x}$", 1.0),
+        ("18", "18 dollars", 1.0),
+        ("", "18", 0.0),
+        ("１８", "18", 0.0),
+        ("\\boxed{17} \\boxed{18}", "18", 0.0),  # two boxes are a set of two, to the library
+        ("\\boxed{17}, no:\n#### 18", "18", 1.0),
+        ("<answer>17</answer> <answer>$18$</answer> of 20", "18", 1.0),
+        ("<answer>18</answer>", "18", 1.0),
+        ("9" * 6000, "18", 0.0),
     ],
 )
 def test_math_verify(completion: str, gold: str, value: float | None) -> None:
@@ -55,6 +68,29 @@ def test_format() -> None:
         turn("a\n#### 4"),
     ]
     assert call(format_reward, completions) == [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("completion", "value"),
+    [
+        ("\\boxed{\\frac{1}{2}}", 1.0),  # braces inside
+        ("\\boxed{\\{1, 2\\}}", 1.0),
+        ("\\boxed{}", 0.0),
+        ("\\boxed{4", 0.0),
+        ("\\boxed{\\boxed{4}}", 0.0),  # two
+        ("so {4} is \\boxed{4}}", 1.0),
+        ("<answer>x < 3</answer>", 1.0),
+        ("<answer> </answer>", 0.0),
+        ("<answer>4", 0.0),
+        ("<answer>4</answer> <answer>5</answer>", 0.0),
+        ("\\boxed{4}\n#### 4", 0.0),
+        ("####", 0.0),
+        ("#### １８", 1.0),
+        ("", 0.0),
+    ],
+)
+def test_one_final_answer_in_its_form(completion: str, value: float) -> None:
+    assert call(format_reward, [completion]) == [value]
 
 
 def test_a_missing_answer_column_is_named() -> None:

@@ -1,4 +1,4 @@
-"""math-verify as a reader of answers: held against the library, and among the extractors of GSM8K."""
+"""math-verify as a reader of answers, held against the library and against lm-eval's use of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
-from harness.records import Completion, Output
-from suites.mathematics import same_value
-from tests.suites.conftest import ref, run_whole
+from harness.mathematics import READ_CHARS, after_mark, same_value
+from tests.suites.awkward import BOXED, MARKED, NUMBERS
 
 CASES = [
     # answer, right answer, whether they are the same (None: the library's word alone)
@@ -55,6 +54,10 @@ CASES = [
 ]
 
 
+AWKWARD = [answer for answer in (*NUMBERS, *MARKED, *BOXED) if "9^{9" not in answer]
+"""Several boxes, nested braces, fractions, thousands, negative zero, percent signs, units, digits of other scripts."""
+
+
 def by_the_library(answer: str, gold: str) -> bool:
     from math_verify import parse, verify
 
@@ -66,6 +69,13 @@ def test_the_verdict_is_the_librarys(answer: str, gold: str, expected: bool | No
     upstream = by_the_library(answer, gold)
     assert same_value(answer, gold) is upstream
     assert expected in (None, upstream)
+
+
+@pytest.mark.parametrize("gold", ["18", "1080", "\\frac{1}{2}", "2\\sqrt{2}"])
+def test_awkward_answers_get_the_librarys_verdict(gold: str) -> None:
+    assert len(AWKWARD) > 100
+    for answer in AWKWARD:
+        assert same_value(answer, gold) is by_the_library(answer, gold), answer
 
 
 def test_the_verdicts_are_those_of_lm_evals_minerva_task() -> None:
@@ -84,6 +94,30 @@ def test_a_right_answer_counts_from_its_mark() -> None:
         same_value("7", "#### ")
 
 
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("2\\sqrt{2}", "$\\sqrt{8}$", "2"),  # bare LaTeX: no 2 is read of it
+        ("\\frac{3}{4}", "0.75", "4"),
+        ("x^2 + 1", "$1 + x^2$", "1"),
+        ("$\\frac{3}{4}$", "0.75", "4"),
+        ("so it is $\\boxed{7}$.", "7", "8"),
+        ("18 dollars", "18", "17"),
+        ("The answer is 1/2", "0.5", "2"),
+        ("5 + 2 = <<5+2=7>>7\n#### 7", "7", "5"),
+        ("#### 2\\sqrt{2}", "$\\sqrt{8}$", "2"),
+    ],
+)
+def test_right_answers_in_their_forms(gold: str, right: str, wrong: str) -> None:
+    assert same_value(right, gold)
+    assert not same_value(wrong, gold)
+
+
+def test_of_a_long_answer_the_end_is_read() -> None:
+    assert same_value("so not 17, " * READ_CHARS + "but 18", "18")
+    assert after_mark("a #### 1 #### 2 ") == "2"
+
+
 def test_a_tower_of_powers_is_given_up_and_threads_have_no_alarm() -> None:
     assert not same_value("$9^{9^{9^{9^{9}}}}$", "1")
     found: list[bool] = []
@@ -91,38 +125,3 @@ def test_a_tower_of_powers_is_given_up_and_threads_have_no_alarm() -> None:
     thread.start()
     thread.join()
     assert found == [True]
-
-
-@pytest.mark.mirror
-def test_gsm8k_is_read_in_three_ways_and_says_where_they_differ(context, mirror, monkeypatch) -> None:
-    from suites.from_lm_eval.entry import load
-
-    task = load(ref("gsm8k", "lm_eval", math_verify=True, num_fewshot=0), context(mirror, limit=5))
-    names = ["exact_match,strict-match", "exact_match,flexible-extract", "math_verify"]
-    assert task.metric_names == [*names, "extractors_disagree"]
-    rows = context(mirror).data.rows("openai/gsm8k", "main", "test")[:5]
-    right = [row["answer"].rsplit("#### ", 1)[1] for row in rows]
-    said = [
-        f"#### {right[0]}",  # all three
-        f"It is {right[1]}",  # not the strict one
-        f"\\boxed{{{right[2]}}} of 999",  # math-verify alone: the last number is 999
-        "",  # none
-        f"#### {right[4]}\nand then 999",  # the strict one alone: math-verify takes the last number, too
-    ]
-
-    def answer(requests):
-        from concurrent.futures import Future
-
-        futures: list[Future] = []
-        for text in said:
-            futures.append(Future())
-            futures[-1].set_result(Completion((Output(text, (1,), "stop"),), output_tokens=1))
-        assert len(requests) == len(said)
-        return futures
-
-    monkeypatch.setattr(task, "submit", answer)
-    metrics = task.aggregate(run_whole(task))
-    assert list(metrics) == task.metric_names
-    assert [metrics[name].value for name in names] == [0.4, 0.4, 0.6]
-    assert metrics["extractors_disagree"].value == 0.6
-    assert metrics["extractors_disagree"].interval == "wilson"
