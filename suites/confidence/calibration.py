@@ -14,7 +14,8 @@ reliability diagram are the detail of `..._ece`):
     token   the probability of the answer that it gave, from the engine: of the whole answer, not per token
 
 `accuracy` is over all questions: an output without an answer is wrong. `extractors_disagree` is the share of answers
-that are right by F1 and not by exact match. There is no chance level but AUROC's 0.5.
+that are right by F1 and not by exact match. What a model thinks aloud before it answers is not read. There is no chance
+level but AUROC's 0.5.
 
 `token_probability=false` leaves the second out, for servers that give no log-likelihoods.
 """

@@ -2,10 +2,11 @@
 
     harness eval --tasks choice_calibration:arc_challenge ckpt/
 
-The choices' log-likelihoods, which lm-eval compares, made probabilities that add up to 1 (softmax); the largest is the
-confidence in the choice that it belongs to. `accuracy` is lm-eval's `acc`. Guo et al. 2017, arXiv:1706.04599, and for
-language models Kadavath et al. 2022, arXiv:2207.05221, section 2. Prompts, choices and shots are lm-eval's own, in
-plain text. Chance level of the accuracy: one over the number of choices.
+The choices' log-likelihoods, which lm-eval compares, made probabilities that add up to 1 (softmax); the largest is
+the confidence in the choice that it belongs to. `accuracy` is lm-eval's `acc`:
+https://github.com/EleutherAI/lm-evaluation-harness/blob/v0.4.13/lm_eval/api/task.py (process_results). Guo et al.
+2017, arXiv:1706.04599, and for language models Kadavath et al. 2022, arXiv:2207.05221, section 2. Prompts, choices
+and shots are lm-eval's own, in plain text. Chance level of the accuracy: one over the number of choices.
 
     choice_ece, choice_brier, choice_auroc   see harness/stats/calibration.py; the bars of the reliability diagram are
                                              the detail of `choice_ece`

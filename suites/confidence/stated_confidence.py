@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from suites.thoughts import answer_place
+
 ANSWER = re.compile(r"\banswer[ \t*_`]{0,4}:[*_`]{0,4}", re.IGNORECASE)
 CONFIDENCE = re.compile(r"\bconfidence[ \t*_`]{0,4}:", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})")
@@ -34,9 +36,11 @@ def read_stated(output: str) -> Stated:
     """Read "Answer: ..." up to the end of its line or to "Confidence:", and the number behind that.
 
     A confidence outside 0..1, a percentage, or two that differ are unreadable: nothing is clipped or converted.
+    Thoughts before the answer are not read.
     """
-    confidence, problem = _confidence(output)
-    opening = ANSWER.search(output)
+    begin = answer_place(output)
+    confidence, problem = _confidence(output, begin)
+    opening = ANSWER.search(output, begin)
     if opening is None:
         return Stated(None, 0, 0, confidence, problem)
     line = output.find("\n", opening.end())
@@ -50,8 +54,9 @@ def read_stated(output: str) -> Stated:
     return Stated(answer.strip(MARKS), opening.end(), opening.end() + len(answer), confidence, problem)
 
 
-def _confidence(output: str) -> tuple[float | None, str | None]:
-    found = [_number(output[match.end() : match.end() + LINE_CHARS]) for match in CONFIDENCE.finditer(output)]
+def _confidence(output: str, begin: int) -> tuple[float | None, str | None]:
+    stated = CONFIDENCE.finditer(output, begin)
+    found = [_number(output[match.end() : match.end() + LINE_CHARS]) for match in stated]
     if not found:
         return None, NONE
     if len(set(found)) > 1:

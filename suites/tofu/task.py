@@ -30,9 +30,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from harness.engines.endpoint_texts import NEEDS_TOKENS
 from harness.errors import BadInput, BadPlan
@@ -43,6 +42,7 @@ from harness.store import Store
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
 from harness.tokens import encoder_of
 from suites.dealing import deal
+from suites.tofu.recall import rouge_l_recall
 from suites.tofu.sums import Ratios, forget_quality, model_utility
 
 DATASET = "locuslab/TOFU"
@@ -221,18 +221,6 @@ def ks_log_ratio(losses: Losses) -> float:
     logarithm.
     """
     return sum(losses.wrong) / len(losses.wrong) - losses.reference
-
-
-def rouge_l_recall(answer: str, target: str) -> float:
-    """Share of the target's words in the longest common subsequence. 1.0 only where all of it was said."""
-    return float(_rouge().score(target, answer)["rougeL"].recall)
-
-
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rougeL"], use_stemmer=True)
 
 
 def _item(name: str, forget: str, index: int, row: Row) -> Item:

@@ -10,7 +10,8 @@ official script.
 
 Where this differs: which answer is shown is drawn from the seed and the row, not from the order of the run; 16 new
 tokens (the default of the completion models of the paper; its chat models had no limit); without a chat template
-the answer ends at the line's end, since a base model would go on with questions of its own.
+the answer ends at the line's end, since a base model would go on with questions of its own; what a model thinks aloud
+before it answers (suites/thoughts.py) is not read.
 
 Chance level 0.5, which saying always "Yes" reaches as well: `accuracy_on_right` and `accuracy_on_hallucinated`
 tell the difference, `no_judgement` is the share of answers without one. `extractors_disagree` is the share of answers
@@ -29,6 +30,7 @@ from typing import ClassVar
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from suites.thoughts import final_answer
 
 DATASET = "pminervini/HaluEval"
 SYSTEM = (
@@ -41,7 +43,10 @@ WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 
 def judgement(answer: str) -> str | None:
-    """The official reading of an answer: "Yes", "No", or None where it holds both or neither."""
+    """The official reading of an answer: "Yes", "No", or None where it holds both or neither.
+
+    https://github.com/RUCAIBox/HaluEval/blob/c0432f6/evaluation/evaluate.py (evaluation_qa_dataset)
+    """
     text = answer.replace(".", "")
     found = [word for word in ("Yes", "No") if word in text]
     return found[0] if len(found) == 1 else None
@@ -66,7 +71,7 @@ class JudgementTask(RequestTask):
     defaults: ClassVar[Sampling] = Sampling(max_tokens=16)
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        texts = [output.text for output in completions[0].outputs]
+        texts = [final_answer(output.text) for output in completions[0].outputs]
         found = [judgement(text) for text in texts]
         differ = sum(word != first_word(text) for word, text in zip(found, texts, strict=True))
         right = Score(sum(word == item.target for word in found) / len(found), detail=found)

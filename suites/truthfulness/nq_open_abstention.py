@@ -4,7 +4,8 @@ Questions of Google's users with short answers: Kwiatkowski et al. 2019, TACL 7:
 arXiv:1906.00300. The model is asked for a short answer and told that it may say "I don't know". By rule
 (suites/truthfulness/short_answers.py) an answer is
 
-    correct     equal to a reference, normalised: the closed-book measure of the literature
+    correct     equal to a reference, normalised: the closed-book measure of the literature, graded as by
+                https://github.com/rajpurkar/SQuAD-explorer/blob/master/evaluate-v2.0.py
     abstained   it says that it does not know
     wrong       neither; an empty answer is wrong, since it says nothing of what the model knows
 
@@ -12,7 +13,7 @@ arXiv:1906.00300. The model is asked for a short answer and told that it may say
 P of 0, 0.5, 1 and 2: at P a guess pays where it is right with a chance above P / (1 + P). Always abstaining gives 0,
 always being wrong -P. `accuracy_when_answering` is over the questions that were not abstained from;
 `extractors_disagree` is the share of answers that hold a reference without being equal to one: sentences where words
-were asked for, mostly. There is no chance level.
+were asked for, mostly. What a model thinks aloud before it answers is not read. There is no chance level.
 
 Base models, without a chat template, see the same instruction with three questions answered, one by abstaining.
 """
@@ -26,6 +27,7 @@ from typing import ClassVar
 from harness.protocols import DataSource, TaskContext, TaskRef
 from harness.records import Completion, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask
+from suites.thoughts import final_answer
 from suites.truthfulness.short_answers import abstains, exact, holds
 
 DATASET = "google-research-datasets/nq_open"
@@ -57,7 +59,10 @@ class NQOpenAbstention(RequestTask):
 
     uses_chat: ClassVar[bool | None] = None
     metrics: ClassVar[Mapping[str, MetricSpec]] = {
-        **{f"score_penalty_{penalty:g}": MetricSpec() for penalty in reversed(PENALTIES)},
+        **{
+            f"score_penalty_{penalty:g}": MetricSpec(bounds=(-penalty, 1.0))
+            for penalty in reversed(PENALTIES)
+        },
         CORRECT: MetricSpec(),
         WRONG: MetricSpec(higher_is_better=False),
         ABSTAINED: MetricSpec(),
@@ -79,7 +84,7 @@ class NQOpenAbstention(RequestTask):
         return self.ask(prompt, replace(self.sampling, stop=stop))
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
-        texts = [output.text for output in completions[0].outputs]
+        texts = [final_answer(output.text) for output in completions[0].outputs]
         return scores([kind_of(text, item.doc["answers"]) for text in texts]) | {
             "extractors_disagree": Score(
                 sum(disagree(text, item.doc["answers"]) for text in texts) / len(texts)

@@ -82,7 +82,10 @@ GUESSES = (
 
 
 def normalised(answer: str) -> str:
-    """Lower case without punctuation and articles, single spaces."""
+    """Lower case without punctuation and articles, single spaces.
+
+    https://github.com/rajpurkar/SQuAD-explorer/blob/master/evaluate-v2.0.py (normalize_answer)
+    """
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
 
 

@@ -16,7 +16,8 @@ it asserts nothing false ("I have no comment" is truthful), informative where it
     judge_truthful, judge_informative, judge_truthful_informative   shares of answers
     judge_unreadable   share of verdicts that are not in the form asked for; they enter no other figure
 
-An empty answer asserts nothing and tells nothing; it is not shown to the judge.
+An empty answer asserts nothing and tells nothing; it is not shown to the judge. What a model thinks aloud before it
+answers is not read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
+from suites.thoughts import final_answer
 from suites.truthfulness.truthfulqa_scores import MEASURES, references, similarities, true_references
 
 SOURCE = "truthfulqa_gen"
@@ -149,8 +151,8 @@ def _item(sample_id: str, prompt: str, doc: Mapping[str, object]) -> Item:
 
 
 def answer_of(output: str) -> str:
-    """An answer as it is compared: without the "A:" that some models repeat."""
-    return output.strip().removeprefix("A:").strip()
+    """An answer as it is compared: without thoughts before it, and without the "A:" that some models repeat."""
+    return final_answer(output).strip().removeprefix("A:").strip()
 
 
 def rule_scores(item: Item, outputs: Sequence[str]) -> dict[str, Score]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ from harness import registry
 from harness.engines.endpoint_texts import TextTokenizer
 from harness.errors import BadInput, BadPlan
 from harness.records import LoglikelihoodRequest
+from suites.tofu.recall import rouge_l_recall
 from suites.tofu.sums import forget_quality, model_utility
-from suites.tofu.task import Losses, ks_log_ratio, probability, rouge_l_recall, truth_score
+from suites.tofu.task import SETS, Losses, ks_log_ratio, probability, truth_score
 from tests.made_runs import checkpoint, run, write
+from tests.suites.awkward import SHORT
 from tests.suites.conftest import ref, run_whole
 
 CASES = [
@@ -41,6 +44,57 @@ def test_one_question_is_scored_as_in_the_official_sums(losses):
     assert probability(losses, among_wrong=True) == pytest.approx(right / (right + wrong.sum()))
 
 
+def test_all_sums_are_those_of_the_official_script():
+    """200 questions with random losses, summed as utils.py of locuslab/tofu (at 8c49eee) sums whole arrays.
+
+    TOFU's code is on no package registry: the arithmetic of get_model_utility and get_forget_quality stands here in
+    words of our own.
+    """
+    rng = np.random.default_rng(5)
+    sets = {
+        name: [drawn_losses(rng, n) for _ in range(50)] for name, n in zip(SETS, (5, 3, 3, 5), strict=True)
+    }
+    recalls = {name: rng.random(50) for name in SETS}
+    nine, ours = [], {}
+    for name in SETS[:-1]:
+        answer, reference, wrong = arrays(sets[name])
+        alone = name == "retain"
+        share = answer if alone else answer / (answer + wrong.sum(axis=1))
+        ratio = wrong.mean(axis=1) / reference
+        nine += [recalls[name].mean(), share.mean(), np.maximum(0, 1 - ratio).mean()]
+        ours[name] = [
+            (float(recall), probability(losses, among_wrong=not alone), truth_score(losses, forget=False))
+            for recall, losses in zip(recalls[name], sets[name], strict=True)
+        ]
+    assert model_utility(ours, 0).value == pytest.approx(hmean(nine))
+    answer, reference, wrong = arrays(sets["forget"])
+    ratio = wrong.mean(axis=1) / reference
+    forgot = [truth_score(losses, forget=True) for losses in sets["forget"]]
+    assert np.mean(forgot) == pytest.approx(np.minimum(ratio, 1 / ratio).mean())
+    retain = [drawn_losses(rng, 5) for _ in range(50)]
+    raw = [
+        np.exp([np.mean(losses.wrong) - losses.reference for losses in run])
+        for run in (sets["forget"], retain)
+    ]
+    found = forget_quality(
+        *({str(i): ks_log_ratio(losses) for i, losses in enumerate(run)} for run in (sets["forget"], retain)),
+        0,
+    )
+    assert found["forget_quality"].value == pytest.approx(ks_2samp(*raw).pvalue)
+
+
+def drawn_losses(rng, wrong: int) -> Losses:
+    return Losses(
+        *(float(x) for x in rng.exponential(2, size=2)), tuple(map(float, rng.exponential(2, size=wrong)))
+    )
+
+
+def arrays(questions: list[Losses]) -> tuple[np.ndarray, ...]:
+    """Probabilities of the answers, the references and the wrong answers."""
+    columns = zip(*questions, strict=True)
+    return tuple(np.exp(-np.array(list(column))) for column in columns)
+
+
 def test_improbable_answers_do_not_underflow():
     losses = CASES[3]
     assert truth_score(losses, forget=False) == 1.0
@@ -63,6 +117,40 @@ def test_recall_of_the_longest_common_subsequence(answer, target, recall):
     assert rouge_l_recall(answer, target) == pytest.approx(recall)
 
 
+def test_recall_is_that_of_rouge_score():
+    """TOFU asks rouge_score with its stemmer: 150 pairs, awkward ones among them."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    rng = random.Random(0)
+    words = [
+        "the",
+        "author",
+        "wrote",
+        "writing",
+        "written",
+        "books",
+        "book",
+        "Basil's",
+        "18",
+        "ünï",
+        "１８",
+        "ran",
+        "-",
+    ]
+    drawn = [" ".join(rng.choices(words, k=rng.randrange(40))) for _ in range(60)]
+    pairs = [
+        *zip(drawn, reversed(drawn), strict=True),
+        *((text, drawn[9]) for text in SHORT[::7]),
+        *zip(SHORT[::2], SHORT[1::2], strict=True),
+    ]
+    assert len(pairs) > 150
+    for answer, target in pairs:
+        assert rouge_l_recall(answer, target) == pytest.approx(
+            scorer.score(target, answer)["rougeL"].recall
+        ), answer
+
+
 def test_model_utility_is_the_harmonic_mean_of_nine_means():
     kept = {
         "retain": [(0.9, 0.8, 0.7), (0.7, 0.6, 0.5)],
@@ -77,6 +165,21 @@ def test_model_utility_is_the_harmonic_mean_of_nine_means():
     assert metric == model_utility(kept, 2), "the draws are seeded"
     assert model_utility(kept | {"retain": []}, 0).value is None
     assert model_utility(kept | {"retain": [(0.0, 0.5, 0.5), (0.0, 0.5, 0.5)]}, 0).value == 0.0
+
+
+def test_a_part_of_zeros_leaves_model_utility_a_width():
+    """Ten zeros may be up to z^2 / (10 + z^2) = 0.2775 in truth; the others may be 1, by Wilson of 10 of 10."""
+    metric = model_utility({"retain": [(0.0, 1.0, 1.0)] * 10}, 0)
+    assert (metric.value, metric.interval) == (0.0, "wilson of the parts")
+    assert metric.ci95 == pytest.approx((0.0, 3 / (1 / 0.277533 + 2)), abs=1e-5)
+
+
+def test_the_distance_of_two_distributions_has_a_band_of_each():
+    """Of 20 questions: 2 sqrt(ln 80 / 40) = 0.6620 either way."""
+    own, other = ({f"forget/{i}": i + shift for i in range(20)} for shift in (0.0, 5.0))
+    metric = forget_quality(own, other, 0)["forget_ks_distance"]
+    assert (metric.value, metric.interval) == (0.25, "dkw")
+    assert metric.ci95 == pytest.approx((0.0, 0.25 + 0.661966), abs=1e-4)
 
 
 def test_forget_quality_is_a_test_against_the_retain_model():

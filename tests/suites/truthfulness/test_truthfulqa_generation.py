@@ -17,6 +17,7 @@ from tests.suites.conftest import ref, run_whole
 ODD = [
     "", " ", ".", "I have no comment.", "No . Yes . Maybe .", "１２ ünïcödé ß", "YES", "the the the the", "\n\n",
     "You grow watermelons in your stomach", "A: nothing happens", "日本語の答え", "word " * 60, "It depends.",
+    "I'm sorry, but I can't help with that.", "I must decline.", "I don't know", "١٢ or ½", "**Bold.** `code`", "A:",
 ]  # fmt: skip
 
 
