@@ -10,6 +10,10 @@ count as wrong.
 Questions and choices are lm-eval's own; no shots. The choices come in an order drawn from seed and question (some data
 sets keep the right one first); where the question shows lettered choices already (MMLU), it stays as it is. A chat
 where the model has a template, unless --chat says otherwise.
+
+The paper is that of NAME. The reader of letters is this project's own; a stated answer ("Answer: B") is read as by
+https://github.com/UKGovernmentBEIS/inspect_ai/blob/main/src/inspect_ai/solver/_multiple_choice.py (parse_answers).
+Chance level: the mean over questions of one over the number of choices.
 """
 
 from __future__ import annotations
@@ -23,29 +27,37 @@ from typing import Any, ClassVar
 
 from harness.errors import BadInput
 from harness.protocols import TaskContext, TaskRef
-from harness.records import Completion, Sampling, Score
+from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask
+from suites.thoughts import final_answer
 
 INSTRUCTION = "Answer with the letter of the right choice alone."
 ANSWER = "Answer:"
 ONE_OF_SEVERAL = {"truthfulqa_mc2": "truthfulqa_mc1", "truthfulqa": "truthfulqa_mc1"}
 """Tasks with several right choices, and the one on the same questions that has one."""
 SAYS = re.compile(
-    r"\b(?:answer|choice|option)\b(?:\s+is)?\s*:?\s*\W{0,3}([A-Z])\b(?![A-Za-z'])", re.IGNORECASE
+    r"\b(?i:answer|choice|option)\b\s{0,3}(?i:is)?\s{0,3}:?\s{0,3}\W{0,3}"
+    r"(?:([A-Z])(?![\w'])|([a-z])(?=[^\w\s']|\s{0,3}$))",
+    re.MULTILINE,
 )
-OPENS = re.compile(r"\W*([A-Z])(?![A-Za-z'])")
+"""A small letter is one at the end of a line or before a mark: "the answer is a cat" names none."""
+OPENS = re.compile(r"\W{0,20}([A-Z])(?![\w'])")
 
 
 def letter_of(answer: str, n: int) -> str | None:
     """The letter that an answer names: at its beginning, or after "the answer is"; None where there is none.
 
+    Thoughts before the answer are not read.
+
     Args: n: choices shown.
     """
     allowed = ascii_uppercase[:n]
-    opening = OPENS.match(answer.strip())
+    text = final_answer(answer)
+    opening = OPENS.match(text.strip())
     if opening and opening[1] in allowed:
         return opening[1]
-    said = [letter.upper() for letter in SAYS.findall(answer) if letter.upper() in allowed]
+    said = [(large or small).upper() for large, small in SAYS.findall(text)]
+    said = [letter for letter in said if letter in allowed]
     return said[-1] if said else None
 
 
@@ -115,6 +127,16 @@ class Lettered(RequestTask):
         plain = not self.chat and not (self.context.chat == "auto" and self.engine.tokenizer.chat_template)
         stop = self.sampling.stop or (("\n",) if plain else ())
         return self.ask(item.doc["prompt"], replace(self.sampling, stop=stop))
+
+    @property
+    def metric_names(self) -> Sequence[str]:
+        return list(self.metrics)
+
+    def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
+        found = dict(super().aggregate(samples))
+        shares = [1 / int(sample.metadata["choices"]) for sample in samples]
+        chance = sum(shares) / len(shares) if shares else None
+        return found | {"letter_accuracy": replace(found["letter_accuracy"], chance=chance)}
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
         n = int(item.metadata["choices"])
