@@ -20,11 +20,13 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import BadPlan, HarnessError, UserError
+from harness.errors import BadInput, BadPlan, HarnessError, UserError
 from harness.fingerprint import file_sha256
 from harness.mathematics import same_value
 from harness.owntask import ScorerEntry
@@ -220,8 +222,10 @@ class UserScorer(NamedTuple):
     def grade_item(self, answer: str, doc: Mapping[str, Json]) -> Mapping[str, float]:
         """Raises: HarnessError: it returned no number; and whatever it raises itself."""
         value = self.function(answer, dict(doc["row"]))
-        if not isinstance(value, bool | int | float):
+        if isinstance(value, str) or not hasattr(value, "__float__"):  # numpy's numbers are numbers
             raise HarnessError(f"scorer {self.name!r} returned {value!r:.80}; a number is wanted")
+        if not math.isfinite(value):
+            raise HarnessError(f"scorer {self.name!r} returned {value}; a number that is one is wanted")
         return {self.name: float(value)}
 
 
@@ -230,6 +234,12 @@ def user_scorer(place: str, where: str = "") -> UserScorer:
     path, _, name = place.rpartition(":")
     file = Path(path)
     try:
-        return UserScorer(name, load_object(file, name, "scorer"), file_sha256(file))
+        function = load_object(file, name, "scorer")
     except UserError as exc:
         raise type(exc)(f"{where}{exc}") from exc
+    try:
+        with suppress(ValueError):  # some built-in functions do not say what they take
+            signature(function).bind("an answer", {})
+    except TypeError as exc:
+        raise BadInput(f"{where}{place} cannot be called: {exc}; write def {name}(answer, row)") from exc
+    return UserScorer(name, function, file_sha256(file))

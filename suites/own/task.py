@@ -46,6 +46,7 @@ class OwnTask(RequestTask):
     """Rows of a file, asked and scored as a suite file says."""
 
     options: ClassVar[Collection[str]] = (*OwnFields.model_fields, "lines")
+    without_likelihoods: ClassVar[str] = "write scorer: letter, and {choices} in the prompt"
 
     def __init__(self, ref: TaskRef, context: TaskContext) -> None:
         """Raises: BadInput, BadPlan: no entry of a suite file, or a scorer that cannot be used."""

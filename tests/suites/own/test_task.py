@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -292,6 +293,38 @@ def test_a_scorer_of_the_users_own(suite, tmp_path: Path) -> None:
     assert other.aggregate(samples)["starts"].n_failed == 3
 
 
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [
+        ("None", "returned None; a number is wanted"),
+        ("'1'", "returned '1'; a number is wanted"),
+        ("float('nan')", "returned nan"),
+        ("[1]", r"returned \[1\]"),
+        ("__import__('sys').exit(3)", "scorer: SystemExit: 3"),
+    ],
+)
+def test_a_scorer_that_gives_no_number_fails_the_sample(suite, tmp_path, returned: str, error: str) -> None:
+    (tmp_path / "mine.py").write_text(f"def mine(answer, row):\n    return {returned}\n", "utf-8")
+    samples = run_whole(bind(suite("prompt: '{country}'\nscorer: ./mine.py:mine")))
+    assert all(re.search(error, str(sample.error)) for sample in samples)
+
+
+def test_numbers_of_numpy_are_numbers(suite, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef half(a, row): return np.float32(0.5)\n", "utf-8"
+    )
+    task = bind(suite("prompt: '{country}'\nscorer: ./mine.py:half"))
+    assert values(task, run_whole(task)) == {"half": 0.5}
+
+
+def test_a_scorer_with_other_arguments_is_refused_before_anything_is_asked(suite, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text("def mine(answer): return 1\n", "utf-8")
+    with pytest.raises(
+        BadInput, match=r"my\.yaml:6: .*too many positional arguments; write def mine\(answer, row\)"
+    ):
+        bind(suite("prompt: '{country}'\nscorer: ./mine.py:mine"))
+
+
 def test_a_pattern_that_runs_away_fails_its_sample(suite) -> None:
     file = suite("prompt: '{country}'\nscorer: {name: regex, pattern: '(x+x+)+y'}", CAPITALS[:1])
     (sample,) = run_whole(bind(file, Answering(lambda prompt: "x" * 5000)))
@@ -386,7 +419,9 @@ def test_a_mistake_is_named_with_its_line(suite, task: str, error: type[UserErro
 
 def test_a_row_without_the_column_is_named(suite) -> None:
     rows = [*CAPITALS, {"country": "Kenya", "continent": "Africa"}]
-    with pytest.raises(BadColumns, match=r"my\.yaml:6: target: row 4 of .*: column 'city' is missing or empty"):
+    with pytest.raises(
+        BadColumns, match=r"my\.yaml:6: target: row 4 of .*: column 'city' is missing or empty"
+    ):
         _ = bind(suite(ASK + "scorer: f1", rows)).sample_ids
 
 
