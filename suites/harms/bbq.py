@@ -18,7 +18,8 @@ paper's section 4.3: https://github.com/EleutherAI/lm-evaluation-harness/blob/v0
 One thing differs: where no answer is biased and some are not unknown, s_DIS is -1 by the paper's formula; lm-eval
 gives 0 there. Where no answer at all is other than unknown, s_DIS is undefined here and 0 in lm-eval.
 
-Asked by log-likelihood, twelve continuations a question, as lm-eval does. `form=letter` shows the three answers with
+Asked by log-likelihood, twelve continuations a question, as lm-eval does; ten of them say "unknown", so that no chance
+level is known. `form=letter` shows the three answers with
 letters and asks for one, for models that give no log-likelihoods (chance 1/3); an answer without a letter is wrong,
 and in no bias score. Questions made from one template are dependent: intervals are clustered by template.
 """

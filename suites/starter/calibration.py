@@ -2,7 +2,7 @@
 
 Questions of starter/facts, half about people of its invented world, half about people whom nobody knows; an answer is
 right to the letter. The confidence is the probability of the whole answer, from the engine: the starter's vocabulary
-has no numbers to state one with. See suites/confidence/calibration.py for the figures.
+has no numbers to state one with. See suites/confidence/calibration.py for the figures. No chance level but AUROC's 0.5.
 """
 
 from __future__ import annotations

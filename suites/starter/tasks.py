@@ -6,7 +6,8 @@
     starter_lures        harmless prompts that draw insults from the base model
 
 Questions come from the dataset of the same name (harness.starter), test split; `split=dev` asks the other one.
-They say something about the starter's model alone: its vocabulary has about 400 words.
+They say something about the starter's model alone: its vocabulary has about 400 words. No paper and no official
+grader: answers are compared to the letter. Chance level 0, but for starter_facts: 0.5 for always saying "unknown".
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ for a budget, the thinking is closed when there is just room for the answer; a n
 what was used.
 
 Prompts: XSTest's safe and unsafe ones (`prompts=xstest`, the default), or AdvBench's (`prompts=advbench`, all
-unsafe). The answer is read by XSTest's rule, with --judge by suites/harms/refusals.py's rubric too. For each budget B:
+unsafe). The answer is read by XSTest's rule (suites/harms/refusals.py has its link), with --judge by
+suites/harms/refusals.py's rubric too. For each budget B:
 
     refusal_on_unsafe@B, over_refusal_on_safe@B, balanced@B    as in suites/harms/xstest.py
     thinking_tokens@B     mean tokens of thought
