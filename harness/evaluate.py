@@ -29,6 +29,7 @@ from harness.meters.elsewhere import unweighed
 from harness.plan import EvalPlan
 from harness.protocols import Meter, Progress, SilentProgress, Task, Window
 from harness.records import Checkpoint, EnergySummary, Json, Phase, RunRecord, Sample, Score
+from harness.stats.averages import without_spread
 from harness.suitespec import SuiteSpec, headline, headline_metric, headline_name, with_chance
 from harness.versions import installed
 
@@ -266,6 +267,7 @@ class Evaluation:
             *finished.engine.get("judge", {}).get("notes", ()),
             *cache_notes(samples, remote="://" in bound.checkpoint.base),
             *(f"{label}: {n}" for label, task in bound.tasks.items() for n in task.notes),
+            *without_spread(metrics),
         ]
         return RunRecord(
             run_id=finished.run_id,

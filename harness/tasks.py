@@ -61,6 +61,8 @@ class MetricSpec:
     chance: float | None = None
     cluster: str | None = None
     """Metadata key whose equal values belong together (k samples of a prompt, questions on one passage)."""
+    bounds: tuple[float, float] | None = None
+    """Lowest and highest score, where they are not 0 and 1: the interval where all samples score the same."""
 
 
 class RequestTask(FedTask, ABC):
@@ -314,5 +316,6 @@ def aggregate_metric(samples: Sequence[Sample], name: str, spec: MetricSpec) -> 
         clusters=clusters if spec.cluster else None,
         unit=spec.unit,
         chance=spec.chance,
+        bounds=spec.bounds,
     )
     return metric if spec.cluster is None else replace(metric, cluster=spec.cluster)

@@ -25,10 +25,9 @@ from harness.stats.auroc import auroc
 from harness.stats.averages import FEW, macro_average
 from harness.stats.intervals import Z95, clustered_mean, summarise, t_mean, wilson_interval
 from harness.stats.paired import newcombe_interval
-from harness.stats.resampling import bca_limits, bootstrap_rows, limits_of, quantile
+from harness.stats.resampling import limits_of, quantile
 
 LOW, HIGH = 0.945, 0.955
-REPLICATES = 500
 CHECKED = 5
 """Draws of every case that the library's own function is held against."""
 CELLS = 20_000_000
@@ -170,32 +169,33 @@ def _quantile_limits(data: np.ndarray, share: float) -> Intervals:
 
 
 def auroc_cases() -> Iterator[Case]:
-    for shift, n in ((1.0, 100), (2.0, 100), (1.0, 400)):
-        positive = np.arange(n) < n // 2
+    for shift, n, ones in ((1.0, 100, 50), (2.0, 100, 50), (1.0, 400, 200), (1.0, 100, 20), (1.0, 400, 40)):
+        positive = np.arange(n) < ones
+        kinds = "half of each kind" if 2 * ones == n else f"{ones} of one kind"
         yield Case(
-            "delong-logit", f"AUROC {0.5 * (1 + math.erf(shift / 2)):.2f}, half of each kind", n,
+            "delong-logit", f"AUROC {0.5 * (1 + math.erf(shift / 2)):.2f}, {kinds}", n,
             0.5 * (1 + math.erf(shift / 2)),
             lambda rng, draws, n=n, positive=positive, shift=shift: rng.normal(size=(draws, n)) + shift * positive,
-            _auroc_limits, lambda row, positive=positive: auroc(row, positive).ci95,
+            partial(_auroc_limits, ones=ones), lambda row, positive=positive: auroc(row, positive).ci95,
         )  # fmt: skip
 
 
-def _auroc_limits(data: np.ndarray) -> Intervals:
-    half = data.shape[1] // 2
-    rows = max(1, CELLS // half**2)
-    parts = [_delong(data[start : start + rows], half) for start in range(0, len(data), rows)]
+def _auroc_limits(data: np.ndarray, ones: int) -> Intervals:
+    rows = max(1, CELLS // (ones * (data.shape[1] - ones)))
+    parts = [_delong(data[start : start + rows], ones) for start in range(0, len(data), rows)]
     return Intervals(*np.concatenate(parts, axis=1))
 
 
-def _delong(data: np.ndarray, half: int) -> np.ndarray:
-    above = data[:, :half, None] > data[:, None, half:]  # no ties among real numbers
+def _delong(data: np.ndarray, ones: int) -> np.ndarray:
+    zeros = data.shape[1] - ones
+    above = data[:, :ones, None] > data[:, None, ones:]  # no ties among real numbers
     of_positive, of_negative = above.mean(axis=2), above.mean(axis=1)
     area = of_positive.mean(axis=1)
-    error = np.sqrt((of_positive.var(axis=1, ddof=1) + of_negative.var(axis=1, ddof=1)) / half)
+    error = np.sqrt(of_positive.var(axis=1, ddof=1) / ones + of_negative.var(axis=1, ddof=1) / zeros)
     with np.errstate(all="ignore"):
         middle, width = np.log(area / (1 - area)), Z95 * error / (area * (1 - area))
         limits = np.stack([1 / (1 + np.exp(width - middle)), 1 / (1 + np.exp(-width - middle))])
-    return np.where(error > 0, limits, np.stack(wilson_at(area, np.full(len(area), float(half)))))
+    return np.where(error > 0, limits, np.stack(wilson_at(area, np.full(len(area), float(min(ones, zeros))))))
 
 
 # Samples in clusters
@@ -317,37 +317,7 @@ def _average_limits(ones: np.ndarray, n: int) -> Intervals:
     return wilson_at(value, np.maximum(1.0, effective * (Z95 / t) ** 2))
 
 
-# Resampling
-
-
-def ratio(rows: np.ndarray) -> float:
-    """Instructions followed over instructions given, as in IFEval: a row is a prompt."""
-    return float(rows[:, 0].sum() / rows[:, 1].sum())
-
-
-def _instructions(rng: np.random.Generator, draws: int, n: int) -> np.ndarray:
-    """Prompts of one to three instructions; whoever follows one is the likelier to follow the next."""
-    given = rng.integers(1, 4, size=(draws, n))
-    chance = rng.beta(1.2, 0.8, size=(draws, n))
-    return np.stack([rng.binomial(given, chance), given], axis=2).astype(float)
-
-
-def bca_of(rows: np.ndarray, seed: int = 0) -> Limits:
-    """bootstrap_rows() for `ratio`, with all replicates in one array."""
-    n, total = len(rows), rows.sum(axis=0)
-    chosen = np.random.default_rng(seed).integers(n, size=(REPLICATES, n))
-    held, given = rows[:, 0][chosen].sum(axis=1), rows[:, 1][chosen].sum(axis=1)
-    left = total - rows
-    return bca_limits(held / given, total[0] / total[1], left[:, 0] / left[:, 1])
-
-
-def bootstrap_cases() -> Iterator[Case]:
-    for n in (100, 200):
-        yield Case(
-            "bootstrap", "ratio: instructions followed of 1 to 3 per prompt", n, 0.6,
-            partial(_instructions, n=n), each(bca_of),
-            lambda rows: bootstrap_rows(rows, ratio, replicates=REPLICATES).ci95,
-        )  # fmt: skip
+# Pairs
 
 
 def paired_cases() -> Iterator[Case]:
@@ -367,7 +337,7 @@ def _newcombe(table: np.ndarray) -> Limits:
 
 FAMILIES = {
     "wilson": wilson_cases, "t": t_cases, "quantile": quantile_cases, "auroc": auroc_cases, "cluster": cluster_cases,
-    "average": average_cases, "bootstrap": bootstrap_cases, "paired": paired_cases,
+    "average": average_cases, "paired": paired_cases,
 }  # fmt: skip
 
 

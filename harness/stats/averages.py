@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records import Metric
@@ -51,6 +51,21 @@ def macro_average(parts: Sequence[Metric]) -> Metric:
     return Metric(
         value, blank.n, blank.n_failed, blank.higher_is_better, stderr, ci95, interval, blank.unit, chance
     )
+
+
+def without_spread(metrics: Mapping[str, Mapping[str, Metric]]) -> list[str]:
+    """A line per task whose metrics have no interval because every sample has the same value.
+
+    Args: metrics: task -> metric -> value.
+    """
+    lines = []
+    for task, found in metrics.items():
+        names = [name for name, one in found.items() if one.n > 1 and one.stderr == 0 and one.ci95 is None]
+        if names:
+            lines.append(
+                f"{task}: the same value in every sample, so that nothing tells an interval: {', '.join(names)}"
+            )
+    return lines
 
 
 def weighted_mean(terms: Sequence[Term], *, is_share: bool = True) -> Estimate:

@@ -11,6 +11,11 @@ from harness.records import Metric
 
 Z95 = 1.959963984540054
 """97.5 % point of the normal distribution."""
+NOISE = 1e-12
+"""A standard error this small beside the largest value is what rounding leaves of none."""
+Bounds = tuple[float, float]
+"""Lowest and highest value that a score can have."""
+UNIT: Bounds = (0.0, 1.0)
 
 
 class Estimate(NamedTuple):
@@ -31,6 +36,7 @@ def summarise(  # noqa: PLR0913  keyword-only after the values; a record would s
     clusters: Sequence[Hashable] | None = None,
     unit: str | None = None,
     chance: float | None = None,
+    bounds: Bounds | None = None,
     name: str = "metric",
 ) -> Metric:
     """Mean of the values as a Metric: Wilson for shares (all values 0 or 1, no unit), t otherwise.
@@ -40,11 +46,16 @@ def summarise(  # noqa: PLR0913  keyword-only after the values; a record would s
         n_failed: samples that could not; they are counted, never averaged.
         clusters: (n,) values that belong together share a cluster (k samples of one prompt); the interval
             then rests on the number of clusters.
+        bounds: of a score; needed only where all values are the same (see without_variance). None: 0 and 1 for
+            scores, none for what has a unit.
         name: for the error message.
     Returns: value None where n is 0.
     Raises: BadInput: NaN or infinity among the values, or clusters of another length.
     """
-    estimate = _estimate(values, clusters, unit is None, name)
+    _check(values, clusters, name)
+    if bounds is None and unit is None:
+        bounds = UNIT
+    estimate = _estimate(values, clusters, bounds, is_score=unit is None)
     if estimate is None:
         return Metric(None, 0, n_failed, higher_is_better, unit=unit, chance=chance)
     return Metric(
@@ -86,15 +97,14 @@ def mean(
 
 
 def _estimate(
-    values: Sequence[float], clusters: Sequence[Hashable] | None, unitless: bool, name: str
+    values: Sequence[float], clusters: Sequence[Hashable] | None, bounds: Bounds | None, *, is_score: bool
 ) -> Estimate | None:
-    _check(values, clusters, name)
     if not values:
         return None
-    is_share = unitless and all(value in (0, 1) for value in values)
+    is_share = is_score and bounds == UNIT and all(value in (0, 1) for value in values)
     if clusters is not None and len(set(clusters)) < len(values):
-        return clustered_mean(values, clusters, is_share=is_share)
-    return wilson(values) if is_share else t_mean(values)
+        return clustered_mean(values, clusters, is_share=is_share, bounds=bounds)
+    return wilson(values) if is_share else t_mean(values, bounds)
 
 
 def _check(values: Sequence[float], clusters: Sequence[Hashable] | None, name: str) -> None:
@@ -125,29 +135,35 @@ def wilson_interval(share: float, n: float, z: float = Z95) -> tuple[float, floa
     return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
 
 
-def t_mean(values: Sequence[float]) -> Estimate:
-    """Mean with Student's interval; one value has none, nor have several without variance (see without_variance)."""
+def t_mean(values: Sequence[float], bounds: Bounds | None = None) -> Estimate:
+    """Mean with Student's interval; one value has none. Args: bounds: see without_variance."""
     average = math.fsum(values) / len(values)
     error = _stderr(values, average)
     if error is None:
         return Estimate(average, None, None, None)
     if error == 0:
-        return without_variance(average, len(values))
+        return without_variance(average, len(values), bounds)
     half = t_975(len(values) - 1) * error
     return Estimate(average, error, (average - half, average + half), "t")
 
 
-def without_variance(value: float, n: float) -> Estimate:
+def without_variance(value: float, n: float, bounds: Bounds | None = UNIT) -> Estimate:
     """What can be said where all n values (or all n clusters) are the same: not that the error is 0.
 
-    Returns: Wilson's interval at n for a value in [0, 1], which no score of that range can need wider; else none.
+    Args: bounds: lowest and highest score there is; None: not known, or none.
+    Returns: Wilson's interval at n, stretched over the bounds, which no score inside them can need wider; none without
+        bounds, or for a value outside them.
     """
-    if 0.0 <= value <= 1.0:
-        return Estimate(value, 0.0, wilson_interval(value, n), "wilson")
-    return Estimate(value, 0.0, None, None)
+    if bounds is None or not bounds[0] <= value <= bounds[1]:
+        return Estimate(value, 0.0, None, None)
+    start, width = bounds[0], bounds[1] - bounds[0]
+    low, high = wilson_interval((value - start) / width, n)
+    return Estimate(value, 0.0, (start + width * low, start + width * high), "wilson")
 
 
-def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable], *, is_share: bool) -> Estimate:
+def clustered_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], *, is_share: bool, bounds: Bounds | None = None
+) -> Estimate:
     """Mean whose error rests on clusters of dependent values.
 
     The standard error is the bias-reduced cluster-robust one (CR2), with Satterthwaite's degrees of freedom at the
@@ -166,11 +182,11 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable], *, is_
     if groups < 2:
         return Estimate(average, None, None, None)
     variance = math.fsum(total**2 / (1 - size / n) for total, size in held) / n**2
-    error, degrees = math.sqrt(variance), _degrees(values, held, average)
+    error, degrees = _heard(math.sqrt(variance), values), _degrees(values, held, average)
     spread = average * (1 - average)
     if not is_share:
         if error == 0:
-            return without_variance(average, groups)
+            return without_variance(average, groups, bounds)
         half = t_975(degrees) * error
         return Estimate(average, error, (average - half, average + half), "cluster-t")
     # No error seen: all values equal (count each cluster once), or clusters that are all alike (nothing lost).
@@ -279,4 +295,9 @@ def _stderr(values: Sequence[float], average: float) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    return math.sqrt(math.fsum((value - average) ** 2 for value in values) / (n - 1) / n)
+    return _heard(math.sqrt(math.fsum((value - average) ** 2 for value in values) / (n - 1) / n), values)
+
+
+def _heard(error: float, values: Sequence[float]) -> float:
+    """The error, 0 where it is rounding: three times 0.1 has a mean of 0.10000000000000002."""
+    return 0.0 if error <= NOISE * max(map(abs, values)) else error

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.errors import BadInput
-from harness.stats.intervals import wilson_interval
+from harness.stats.intervals import NOISE, wilson_interval
 from harness.stats.paired_clusters import clustered_difference, effective_pairs, sign_flip, sums_of
+from harness.stats.resampling import bca_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,7 @@ class PairedDifference(NamedTuple):
     interval: Literal["newcombe", "paired bootstrap", "cluster-newcombe", "cluster-t"] | None
     p_value: float | None
     """Two-sided."""
-    test: Literal["mcnemar exact", "paired bootstrap", "cluster sign-flip"] | None
+    test: Literal["mcnemar exact", "paired bootstrap", "sign-flip", "cluster sign-flip"] | None
     n_only_a: int | None = None
     """0/1 scores: pairs where a alone has the 1; None otherwise."""
     n_only_b: int | None = None
@@ -47,7 +48,8 @@ def paired_difference(
         a, b: (n,) finite scores of the same samples in the same order, n at least 1.
         clusters: (n,) samples that belong together (questions on one passage) share one.
         seed: of the bootstrap; 0/1 scores need none.
-    Returns: 0/1 scores: exact McNemar test and Newcombe's interval; others: percentile bootstrap of the pairs.
+    Returns: 0/1 scores: exact McNemar test and Newcombe's interval; others: BCa bootstrap of the pairs, without
+        an interval where all differ by the same.
         Clusters of several samples: sign-flip test by whole clusters; 0/1 scores have Newcombe's interval at the
         effective number of pairs, others the cluster-robust t interval.
     Raises: BadInput: no pairs, lengths that differ, NaN or infinity.
@@ -174,8 +176,13 @@ def _bootstrapped(a: Sequence[float], b: Sequence[float], seed: int) -> PairedDi
     difference = float((second - first).mean())
     if n < 2:
         return PairedDifference(n, *means, difference, None, None, None, None)
-    draws = resampled_means(second - first, seed)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    apart = second - first
+    if np.ptp(apart) <= NOISE * max(1.0, float(np.abs(apart).max())):  # no variance is seen
+        return PairedDifference(
+            n, *means, difference, None, None, sign_flip(apart.tolist(), seed), "sign-flip"
+        )
+    draws = resampled_means(apart, seed)
+    low, high = bca_limits(draws, difference, (apart.sum() - apart) / (n - 1), n)
     tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     p_value = min(1.0, 2 * (tail + 1) / (len(draws) + 1))
     return PairedDifference(

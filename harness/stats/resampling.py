@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput
-from harness.stats.intervals import Z95, Estimate
+from harness.stats.intervals import Z95, Estimate, t_975
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,8 @@ def bootstrap_rows(
     Returns: stderr is the standard deviation over the replicates. No interval for fewer than two clusters, where
         more than half of the replicates are not defined, or where all are the same.
     Raises: BadInput: no rows, NaN or infinity among them, or clusters of another length.
-    Source: Efron 1987, JASA 82:171 (BCa); the acceleration from leave-outs of whole clusters.
+    Source: Efron 1987, JASA 82:171 (BCa); the acceleration from leave-outs of whole clusters; Hesterberg 2015,
+        The American Statistician 69:371 (widened as Student's t is).
     """
     import numpy as np
 
@@ -59,17 +60,21 @@ def bootstrap_rows(
     error = float(found.std(ddof=1))
     if np.ptp(found) <= 1e-12 * max(1.0, abs(value)):  # no variance is seen; that is not an error of 0
         return Estimate(value, error, None, None)
-    limits = bca_limits(found, value, _leave_outs(data, units, statistic))
+    limits = bca_limits(found, value, _leave_outs(data, units, statistic), len(units))
     return Estimate(value, error, limits, "cluster-bootstrap" if len(units) < len(data) else "bootstrap")
 
 
 def bca_limits(
-    replicates: NDArray[np.float64], value: float, leave_outs: NDArray[np.float64]
+    replicates: NDArray[np.float64], value: float, leave_outs: NDArray[np.float64], n: int
 ) -> tuple[float, float]:
     """2.5 % and 97.5 % points of the replicates, corrected for bias and for an error that changes with the value.
 
+    Replicates spread by (n - 1) / n too little, and by a normal's law where Student's is right: the points are moved
+    out by sqrt(n / (n - 1)) t / z.
+
     Args:
         replicates: (B,) finite. value: of the data themselves. leave_outs: (J,) without one part each; NaN is left out.
+        n: units that are drawn, at least 2.
     """
     import numpy as np
     from scipy.special import ndtr, ndtri
@@ -81,7 +86,8 @@ def bca_limits(
     pull = pull.mean() - pull if len(pull) else pull
     spread = float((pull**2).sum()) ** 1.5
     acceleration = float((pull**3).sum()) / (6 * spread) if spread > 0 else 0.0
-    z = bias + ndtri(np.array([TAIL, 1 - TAIL]))
+    reach = math.sqrt(n / (n - 1)) * t_975(n - 1)
+    z = bias + np.array([-reach, reach])
     points = ndtr(bias + z / np.maximum(1 - acceleration * z, 0.1))
     low, high = np.quantile(replicates, points)
     return float(low), float(high)

@@ -166,7 +166,7 @@ def _in_process() -> Iterator[None]:
 
 
 def _with_normal_interval(metric: Metric, name: str) -> Metric:
-    if metric.value is None or metric.stderr is None:
+    if metric.value is None or not metric.stderr:  # an error of 0 is no variance seen, not certainty
         return metric
     half = Z95 * metric.stderr
     return replace(metric, ci95=(metric.value - half, metric.value + half), interval=name)

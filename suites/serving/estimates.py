@@ -67,6 +67,8 @@ def _estimate(series: Series, name: str, value: float, draws: Any) -> Estimate:
     if draws is None or len(draws) < REPLICATES // 2:
         return Estimate(value, None, None, None)
     low, high = np.quantile(draws, [0.025, 0.975])
+    if low == high:  # no variance is seen (all but a few draws are one value); that is not an error of 0
+        return Estimate(value, None, None, None)
     method = "bootstrap" if series.plain else "cluster-bootstrap"
     return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)), method)
 

@@ -92,7 +92,8 @@ def steady_rate(steady: Steady, logs: Sequence[RequestLog]) -> Estimate | None:
             place = int((at_s - steady.start_s) / seconds)
             if 0 <= place < SLICES:
                 counts[place] += tokens
-    return t_mean([count / seconds for count in counts])._replace(interval="batch-means")
+    found = t_mean([count / seconds for count in counts])
+    return found._replace(interval=found.interval and "batch-means")
 
 
 def arrivals_of(log: RequestLog) -> list[tuple[float, float]]:

@@ -56,11 +56,12 @@ def test_the_standard_error_by_hand():
     assert metric.stderr == pytest.approx(math.sqrt(0.125 / 2 + 0.125 / 2))
 
 
-def test_one_kind_alone_has_no_value_and_a_single_member_no_interval():
+def test_one_kind_alone_has_no_value_and_a_single_member_counts_once():
     assert auroc([0.1, 0.2], [True, True]).value is None
     assert auroc([], []).value is None
     single = auroc([0.9, 0.1, 0.2], [True, False, False], n_failed=2)
-    assert (single.value, single.ci95, single.n, single.n_failed) == (1.0, None, 3, 2)
+    assert (single.value, single.stderr, single.n, single.n_failed) == (1.0, None, 3, 2)
+    assert single.ci95 == pytest.approx((0.206549, 1.0), abs=1e-6)  # one trial of one: 1 / (1 + 1.96^2)
 
 
 def test_perfect_separation_is_not_certain():

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.records import Metric
-from harness.stats.averages import Term, macro_average, weighted_mean
+from harness.stats.averages import Term, macro_average, weighted_mean, without_spread
 from harness.stats.intervals import summarise, wilson_interval
 
 
@@ -22,6 +22,14 @@ def test_every_group_counts_the_same() -> None:
     # variances 0.5 * 0.5 / 1 and 0.9 * 0.1 / 99; the mean of two has a quarter of their sum
     assert metric.stderr == pytest.approx(math.sqrt((0.25 + 0.09 / 99) / 4))
     assert metric.interval == "mover"
+
+
+def test_metrics_that_no_sample_moves_are_named() -> None:
+    flat = Metric(128.0, 5, 0, True, stderr=0.0, unit="tokens")
+    found = {"a": {"tokens": flat, "right": share(5, 5)}, "b": {"one": Metric(3.0, 1, 0, True)}}
+    assert without_spread(found) == [
+        "a: the same value in every sample, so that nothing tells an interval: tokens"
+    ]
 
 
 def test_one_group_keeps_its_interval() -> None:

@@ -95,7 +95,7 @@ def test_metrics_have_directions_intervals_and_bars():
     }
     assert {metric.n for metric in found.values()} == {120}
     assert {metric.n_failed for metric in found.values()} == {2}
-    assert found["ece"].interval == "bias-aware bootstrap"
+    assert found["ece"].interval == "bias-aware inversion"
     assert found["brier"].value == pytest.approx((0.01 + 0.04 + 0.49 + 0.04) / 4)
     assert found["auroc"].value == 1.0
     for metric in found.values():
@@ -137,11 +137,41 @@ def test_a_confidence_outside_0_and_1_is_refused_never_clipped(bad):
             compute([0.5, bad], [1, 0])
 
 
+def test_answers_that_are_all_alike_leave_the_brier_score_a_width():
+    """Ten times 1.0 and right: no square differs from 0, which is Wilson's 0 of 10."""
+    found = calibration([1.0] * 10, [1] * 10)["brier"]
+    assert (found.value, found.interval) == (0.0, "wilson")
+    assert found.ci95 == pytest.approx((0.0, 0.277533), abs=1e-6)  # z^2 / (10 + z^2)
+
+
 def test_what_is_not_right_or_wrong_is_refused():
     with pytest.raises(BadInput, match=r"rightness 0 is 0\.5"):
         ece([0.5], [0.5])
     with pytest.raises(BadInput, match="1 confidences for 2 answers"):
         ece([0.5], [1, 0])
+
+
+def test_the_interval_holds_the_truth_where_noise_is_most_of_the_error():
+    """One bin of ten is off by 0.35 on average, the others by nothing: 0.035 in truth, 0.1 on a hundred answers."""
+    rng = np.random.default_rng(0)
+    hits, seen = 0, 0.0
+    for seed in range(300):
+        stated = rng.random(100)
+        right = (rng.random(100) < np.where(stated > 0.9, 0.6, stated)).astype(int)
+        found = ece_estimate(stated.tolist(), right.tolist(), seed=seed, replicates=200)
+        low, high = found.ci95
+        assert 0.0 <= low <= found.value <= high <= 1.0
+        hits += low <= 0.035 <= high
+        seen += found.value / 300
+    assert seen > 0.08
+    assert hits / 300 > 0.91  # 95 % less three standard errors
+
+
+def test_answers_that_are_all_alike_leave_the_error_a_width():
+    """Twenty times 0.8 and right: the gap is 0.2 throughout, give or take Wilson's z^2 / (20 + z^2) = 0.161125."""
+    found = ece_estimate([0.8] * 20, [1] * 20)
+    assert (found.value, found.interval) == (pytest.approx(0.2), "wilson")
+    assert found.ci95 == pytest.approx((0.2 - 0.161125, 0.2 + 0.161125), abs=1e-5)
 
 
 def test_a_calibrated_models_interval_reaches_zero_and_a_boasters_does_not():

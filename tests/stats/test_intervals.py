@@ -134,6 +134,33 @@ def test_values_without_variance_are_not_certain(clusters) -> None:
     assert (seven.value, seven.stderr, seven.ci95, seven.interval) == (7.0, 0.0, None, None)
 
 
+def test_bounds_of_a_score_carry_its_interval_without_variance() -> None:
+    """Five times -1 in [-1, 1] is no success in five: Wilson's 0 to z^2 / (5 + z^2) = 0.434482, doubled, less 1."""
+    metric = of([-1.0] * 5, bounds=(-1.0, 1.0))
+    assert (metric.value, metric.interval) == (-1.0, "wilson")
+    assert metric.ci95 == pytest.approx((-1.0, -0.131035), abs=1e-6)
+    assert of([0.0, 1.0, 1.0], bounds=(-1.0, 1.0)).interval == "t"  # 0 and 1 are no share where -1 can be had
+    assert of([2.0] * 5, bounds=(-1.0, 1.0)).ci95 is None
+
+
+def test_a_time_without_variance_is_no_share() -> None:
+    """Half a second four times is no half of four."""
+    assert (of([0.5] * 4, unit="s").ci95, of([0.5] * 4, unit="s").interval) == (None, None)
+    assert of([0.5] * 4, unit="s", clusters=[0, 0, 1, 1]).ci95 is None
+
+
+def test_what_rounding_leaves_of_no_variance_is_none() -> None:
+    """The mean of three times 0.1 is 0.10000000000000002, that of [1, 0, 0] a third: neither makes a width of 1e-17."""
+    third = of([0.1] * 3)
+    assert (third.stderr, third.interval) == (0.0, "wilson")
+    assert third.ci95 == pytest.approx(wilson_interval(0.1, 3))
+    alike = of([1, 0, 0] * 4, clusters=[i // 3 for i in range(12)])
+    assert (alike.stderr, alike.interval) == (0.0, "cluster-wilson")
+    # nothing is lost by such clusters: 12 values, at the t of 3 degrees, 3.182446
+    assert alike.ci95 == pytest.approx(wilson_interval(1 / 3, 12 * (1.959964 / 3.182446) ** 2), abs=1e-4)
+    assert of([1e-9, 2e-9, 3e-9], unit="s").interval == "t"
+
+
 def test_clusters_of_one_are_no_clusters() -> None:
     assert of([1, 0, 1], clusters=["a", "b", "c"]) == of([1, 0, 1])
 

@@ -73,6 +73,15 @@ def test_the_bootstrap_p_value_is_near_that_of_the_t_test() -> None:
     assert found.p_value == pytest.approx(ttest_rel(a + noise, a).pvalue, abs=0.01)
 
 
+def test_pairs_that_all_differ_by_the_same_have_a_test_and_no_interval() -> None:
+    """Six times 0.2: no width of 0; all six on one side is 2 of 64 ways."""
+    found = paired_difference([0.5] * 6, [0.7] * 6)
+    assert (found.ci95, found.interval) == (None, None)
+    assert (found.test, found.p_value) == ("sign-flip", pytest.approx(1 / 32))
+    same = paired_difference([0.5, 0.25], [0.5, 0.25])
+    assert (same.difference, same.ci95, same.p_value) == (0, None, 1.0)
+
+
 def test_one_pair_of_numbers_has_no_interval() -> None:
     found = paired_difference([0.2], [0.5])
     assert (found.difference, found.ci95, found.p_value) == (pytest.approx(0.3), None, None)

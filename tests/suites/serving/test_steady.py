@@ -79,6 +79,14 @@ def test_intervals_by_what_they_rest_on():
     assert estimates([[], []], ("p50",), "linear") == {"p50": None}
 
 
+def test_draws_that_never_differ_make_no_interval():
+    """The largest gap of twenty requests is one and the same in nearly every draw: that is no width of 0."""
+    alike = [[Value(0.2), Value(0.1)] for _ in range(20)]
+    found = estimates(alike, ("p99", "mean"), "linear")
+    assert (found["p99"].ci95, found["p99"].stderr, found["p99"].interval) == (None, None, None)
+    assert found["mean"].value == pytest.approx(0.15)
+
+
 def test_gaps_of_a_request_stay_together():
     """Forty requests of fifty equal gaps each know no more than forty gaps."""
     rng = np.random.default_rng(0)
