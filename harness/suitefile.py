@@ -58,11 +58,11 @@ class HeadlineEntry(Strict):
     """The suite's one number: the weighted mean of its tasks' headline metrics."""
 
     name: str
-    higher_is_better: bool = True
+    higher_is_better: bool | None = Field(default=None, description="Left out: as the metrics of its tasks say")
 
 
 def _named(value: Any) -> Any:
-    """A bare name for a headline that is to go up."""
+    """A bare name for a headline that goes the way of its metrics."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -132,7 +132,7 @@ def adhoc_suite(tasks: Sequence[str]) -> SuiteSpec:
     twice = [spec.label for spec in specs if sum(other.label == spec.label for other in specs) > 1]
     if twice:
         raise BadPlan(f"task {twice[0]!r} is named twice; tell them apart in a suite file")
-    return SuiteSpec("tasks", "1", "Tasks named by hand", "full", "mean", True, specs)
+    return SuiteSpec("tasks", "1", "Tasks named by hand", "full", "mean", None, specs)
 
 
 def split_tasks(text: str) -> list[str]:

@@ -46,7 +46,8 @@ class SuiteSpec:
     description: str
     profile: str
     headline: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None: as the metrics of its tasks say; up, where they do not agree."""
     tasks: tuple[TaskSpec, ...]
     limit: int | None = None
     sizes: tuple[str, ...] = ()
@@ -95,11 +96,18 @@ def headline(spec: SuiteSpec, metrics: Mapping[str, Mapping[str, Metric]]) -> He
 
 
 def _direction(spec: SuiteSpec, entering: Sequence[TaskSpec], found: Sequence[Metric | str]) -> bool:
-    """Whether more is better: as the suite says; one metric with a unit (ms) by itself is as it is."""
-    if len(found) != 1 or isinstance(found[0], str) or found[0].unit is None:
-        return spec.higher_is_better
-    said = entering[0].higher_is_better
-    return found[0].higher_is_better if said is None else said
+    """Whether more is better: as the suite says, else as its metrics do; one with a unit (ms) by itself is as it is."""
+    known = [
+        (task, metric) for task, metric in zip(entering, found, strict=True) if isinstance(metric, Metric)
+    ]
+    upward = [_upward(task, metric) for task, metric in known]
+    if spec.higher_is_better is None or (len(found) == 1 and known and known[0][1].unit is not None):
+        return not upward or any(upward)
+    return spec.higher_is_better
+
+
+def _upward(task: TaskSpec, metric: Metric) -> bool:
+    return metric.higher_is_better if task.higher_is_better is None else task.higher_is_better
 
 
 def headline_metric(task: TaskSpec, metrics: Mapping[str, Metric]) -> str | None:
@@ -148,8 +156,7 @@ def _term(task: TaskSpec, metric: Metric, higher_is_better: bool) -> Term | str:
     low, high = metric.ci95 or (None, None)
     if low is None and metric.stderr is not None:
         low, high = metric.value - Z95 * metric.stderr, metric.value + Z95 * metric.stderr
-    upward = metric.higher_is_better if task.higher_is_better is None else task.higher_is_better
-    if upward == higher_is_better:
+    if _upward(task, metric) == higher_is_better:
         return Term(task.weight, metric.value, metric.stderr, low, high, metric.n)
     if metric.unit is not None or not 0.0 <= metric.value <= 1.0:
         return (

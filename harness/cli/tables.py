@@ -113,8 +113,9 @@ def result_rows(runs: Sequence[RunRecord]) -> list[tuple[str, ...]]:
     for run in runs:
         enters = entering(run)
         beside = main_metrics(run, run.other_metrics)
-        if len(enters) == 1:
-            ((task, (name, metric)),) = enters.items()
+        alone = [(task, name, metric) for task, (name, metric) in enters.items()] if len(enters) == 1 else []
+        if alone and alone[0][2].value == run.headline.value:  # and not turned round by its suite
+            ((task, name, metric),) = alone
             rows.append(_run_row(run, task, name, metric.unit))
         else:
             rows.append(_run_row(run, "(all)", run.headline.name, None))

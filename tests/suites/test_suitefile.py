@@ -285,7 +285,7 @@ def test_tasks_named_by_hand_make_a_suite():
 # The headline
 
 
-def suite(*tasks: TaskSpec, higher: bool = True) -> SuiteSpec:
+def suite(*tasks: TaskSpec, higher: bool | None = True) -> SuiteSpec:
     return SuiteSpec("s", "1", "", "full", "mean", higher, tasks)
 
 
@@ -319,6 +319,22 @@ def test_asymmetric_intervals_join_side_by_side():
     """Downwards 0.3 and 0.4 make 0.5 / 2, upwards 0.05 and 0.12 make 0.13 / 2 (MOVER)."""
     metrics = {"a": {"x": metric(0.6, ci95=(0.3, 0.65))}, "b": {"x": metric(0.8, ci95=(0.4, 0.92))}}
     assert headline(suite(task("a"), task("b")), metrics).ci95 == pytest.approx((0.7 - 0.25, 0.7 + 0.065))
+
+
+def test_a_suite_that_names_no_direction_goes_the_way_of_its_metrics():
+    drop = metric(0.704, 0.1, ci95=(0.478, 0.841), higher_is_better=False)
+    below = metric(-0.2, 0.1, ci95=(-0.4, 0.0), higher_is_better=False)
+    alone = headline(suite(task("a"), higher=None), {"a": {"numbers_drop": drop}})
+    assert (alone.value, alone.ci95, alone.higher_is_better) == (0.704, (0.478, 0.841), False)
+    both = headline(suite(task("a"), task("b"), higher=None), {"a": {"drop": drop}, "b": {"drop": below}})
+    assert both.value == pytest.approx(0.252)
+    assert not both.higher_is_better
+    mixed = headline(
+        suite(task("a"), task("b"), higher=None), {"a": {"drop": drop}, "b": {"acc": metric(0.5)}}
+    )
+    assert mixed.value == pytest.approx((1 - 0.704 + 0.5) / 2)
+    assert mixed.higher_is_better
+    assert adhoc_suite(["calibration"]).higher_is_better is None
 
 
 def test_weights_and_directions():
