@@ -58,7 +58,7 @@ def load_task(ref: TaskRef, context: TaskContext) -> Task:
     except (Exception, SystemExit) as exc:
         raise BadInput(f"task {ref.name!r} cannot be used: {blame(exc, path)}") from exc
     if isinstance(task, RequestTask):
-        task.requests = _watched(task.requests, path)  # type: ignore[method-assign]
+        task.requests = _watched(task.requests, path)
     return task
 
 
