@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness.binding import Binder, Bound, check_headline_metrics
+from harness.binding import Binder, Bound, check_headline_metrics, resolve_suites
 from harness.datasets import Datasets
+from harness.engines.endpoint_texts import TextTokenizer
 from harness.errors import BadInput
 from harness.plan import EvalPlan
 from harness.protocols import Progress, Task, TaskContext
 from harness.records import Checkpoint, Sample
 from harness.store import Store
 from harness.strategies.direct import Direct
-from harness.suitefile import load_suite
 from harness.suitespec import SuiteSpec, headline_metric
-from harness.taskfiles import check_known, load_task
+from harness.taskfiles import load_task
 from harness.tasks import RequestTask
 
 SHOWN = 3
@@ -33,6 +33,8 @@ class Preview(NamedTuple):
     sample_id: str
     prompt: str
     target: str | None
+    continuations: tuple[str, ...] = ()
+    """Texts after the prompt whose likelihoods are compared; empty where an answer is written."""
 
 
 class CheckedTask(NamedTuple):
@@ -45,6 +47,8 @@ class CheckedTask(NamedTuple):
     """Enters the headline; None: only the answers tell its name."""
     previews: tuple[Preview, ...]
     notes: tuple[str, ...]
+    unseen: str | None = None
+    """Why there are no previews."""
 
 
 class Duration(NamedTuple):
@@ -77,9 +81,7 @@ def check_without_model(plan: EvalPlan) -> Checked:
 
     Raises: UserError: whatever does not fit, in one line.
     """
-    spec = load_suite(plan.suites[0], plan.profile)
-    for entry in spec.tasks:
-        check_known(entry.ref)
+    spec = resolve_suites(plan)[0]
     data = Datasets(plan.data_dir)
     tasks = {}
     for entry in spec.tasks:
@@ -92,7 +94,8 @@ def check_without_model(plan: EvalPlan) -> Checked:
         if isinstance(task, RequestTask):  # in plain text: nobody knows of a chat template yet
             task.context = replace(task.context, engine=PlainEngine(), chat="off")
     total = sum(len(task.sample_ids) for task in tasks.values())
-    duration = _earlier(Store(plan.runs), spec.name, None, total)
+    store = Store(plan.runs)
+    duration = _earlier(store, spec.name, None, total) or _earlier(store, None, None, total)
     unknown = "not known: no earlier run of this suite; give a checkpoint, and a few samples are measured"
     return Checked(spec, _checked(spec, tasks), duration or Duration(None, unknown), False)
 
@@ -128,32 +131,43 @@ def _checked(spec: SuiteSpec, tasks: Mapping[str, Task]) -> tuple[CheckedTask, .
         task = tasks[entry.label]
         names = dict.fromkeys(getattr(task, "metric_names", None) or ())
         metric = headline_metric(entry, names)  # type: ignore[arg-type]
-        previews = tuple(_previews(task))
-        notes = tuple(task.notes)
-        found.append(CheckedTask(entry.label, len(task.sample_ids), task.n_requests, metric, previews, notes))
+        previews, unseen = _previews(task)
+        counts = (len(task.sample_ids), task.n_requests)
+        found.append(CheckedTask(entry.label, *counts, metric, previews, tuple(task.notes), unseen))
     return tuple(found)
 
 
-def _previews(task: Task) -> Sequence[Preview]:
-    """First prompts of a task; none of one whose library builds them as it goes."""
+def _previews(task: Task) -> tuple[tuple[Preview, ...], str | None]:
+    """First prompts of a task, or why they cannot be shown."""
     if not hasattr(task, "preview"):
-        return ()
-    shown = (task.preview(sample_id) for sample_id in islice(task.sample_ids, SHOWN))
-    return [Preview(sample.sample_id, sample.prompt, sample.target) for sample in shown]
+        return (), "it does not say what it asks before it is run"
+    try:
+        samples = [task.preview(sample_id) for sample_id in islice(task.sample_ids, SHOWN)]
+    except NeedsTokens:
+        return (), "its prompts are made of a checkpoint's tokens; give a checkpoint"
+    return tuple(map(_preview, samples)), None
 
 
-def _earlier(store: Store, suite: str, checkpoint: Checkpoint | None, n_samples: int) -> Duration | None:
-    """From the newest run of the suite that computed its answers; of this checkpoint, where one is given."""
+def _preview(sample: Sample) -> Preview:
+    choices = tuple(dict.fromkeys(sample.metadata.get("choices") or ()))
+    return Preview(sample.sample_id, sample.prompt, sample.target, choices)
+
+
+def _earlier(
+    store: Store, suite: str | None, checkpoint: Checkpoint | None, n_samples: int
+) -> Duration | None:
+    """From the newest run of the suite (None: of any) that computed its answers; of the checkpoint, if one is given."""
     if not store.runs_dir.is_dir():
         return None
     for run in reversed(store.runs()):
         seconds = run.phases_s.get("inference")
-        if run.suite != suite or not seconds or not run.n_samples:
+        if suite not in (None, run.suite) or not seconds or not run.n_samples:
             continue
         if checkpoint is not None and run.checkpoint.fingerprint != checkpoint.fingerprint:
             continue
         whose = "" if checkpoint is not None else f" of {run.checkpoint.name}"
-        basis = f"as the {run.n_samples} samples of the earlier run{whose} took: {run.run_id}"
+        other = "" if suite is not None else f" on another suite, {run.suite}, so very roughly"
+        basis = f"as the {run.n_samples} samples of the earlier run{whose}{other} took: {run.run_id}"
         return Duration(seconds / run.n_samples * n_samples, basis)
     return None
 
@@ -174,25 +188,32 @@ def _measured(bound: Bound) -> Duration:
     return Duration(seconds, most + (f"; {failed} answers failed" if failed else ""))
 
 
-class PlainTokenizer:
-    """Stands for the tokenizer that nobody has named: prompts are shown, never asked."""
+class NeedsTokens(BadInput):
+    """A prompt of so many tokens, and nobody has named the tokenizer."""
 
-    eos_token_id: int | None = None
-    bos_token_id: int | None = None
-    chat_template: str | None = None
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        return [0]
+class PlainTokenizer(TextTokenizer):
+    """Stands for the tokenizer that nobody has named: its tokens are characters, enough to show a prompt."""
 
-    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        return ""
+    is_text = False
+    """What is counted in tokens is counted wrong here, and nothing comes of it."""
 
-    def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **kwargs: Any) -> str:
-        return ""
+    def __init__(self) -> None:
+        super().__init__("no checkpoint", chat=False)
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        raise NeedsTokens("no checkpoint is named; give one")
+
+    def __len__(self) -> int:
+        raise NeedsTokens("no checkpoint is named; give one")
 
 
 class PlainEngine:
     """The same for an engine: it has a tokenizer and answers nothing."""
+
+    max_length = 2**31
+    """Nothing is too long."""
 
     def __init__(self) -> None:
         self.tokenizer = PlainTokenizer()

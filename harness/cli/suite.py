@@ -19,7 +19,9 @@ PROMPT_CHARS = 1200
 @dataclass(frozen=True, kw_only=True)
 class Options(Output, Settings, Machine):
     action: Literal["check"] = argument(help="check", metavar="check")
-    suite: str = argument(help="A suite file, or the name of an installed suite", metavar="SUITE")
+    suite: str = argument(
+        help="A suite file, the name of an installed suite, or tasks as --tasks takes them", metavar="SUITE"
+    )
     checkpoint: str | None = argument(
         help="Show the prompts through its chat template, and measure the time",
         metavar="[CHECKPOINT]",
@@ -56,12 +58,21 @@ def _check(options: Options) -> Checked:
     from harness.planfile import apply_settings, from_options
     from harness.suitecheck import check_with_model, check_without_model
 
-    data: dict[str, Any] = {**plan_data(options), "suites": [options.suite], "cache": "off"}
-    data["checkpoints"] = [options.checkpoint or "none"]
+    data: dict[str, Any] = {**plan_data(options), **_asked(options.suite), "cache": "off"}
+    data["checkpoints"] = ["none" if options.checkpoint is None else options.checkpoint]
     plan = from_options(EvalPlan, apply_settings(data, list(options.set or ())))
     if options.checkpoint is None:
         return check_without_model(plan)
     return check_with_model(plan, progress.make())
+
+
+def _asked(suite: str) -> dict[str, list[str]]:
+    """A suite, or tasks: these have a colon and are no file."""
+    from harness.suitefile import split_tasks
+
+    if ":" in suite and not suite.endswith((".yaml", ".yml")):
+        return {"tasks": split_tasks(suite)}
+    return {"suites": [suite]}
 
 
 def as_text(checked: Checked) -> str:
@@ -88,7 +99,7 @@ def as_text(checked: Checked) -> str:
 def _previews(task: CheckedTask, checked: Checked) -> list[str]:
     how = "through the chat template where it is a chat" if checked.with_model else "without a chat template"
     if not task.previews:
-        return ["", f"{task.label}: its library makes the prompts as it goes; none is shown"]
+        return ["", f"--- {task.label}: no prompts are shown: {task.unseen}"]
     lines = []
     for number, preview in enumerate(task.previews, 1):
         lines += [
@@ -96,6 +107,7 @@ def _previews(task: CheckedTask, checked: Checked) -> list[str]:
             f"--- {task.label}, prompt {number} of {len(task.previews)} shown ({preview.sample_id}), {how}",
         ]
         lines.append(printable(shortened(preview.prompt)))
+        lines += [f"--- compared: {printable(shortened(text))}" for text in preview.continuations]
         if preview.target is not None:
             lines.append(f"--- target: {printable(shortened(preview.target))}")
     return lines

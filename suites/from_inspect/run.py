@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -13,6 +13,13 @@ from inspect_ai.hooks import Hooks, SampleEnd, hooks
 from harness.errors import BadInput, HarnessError
 from suites.from_inspect.model import MAX_CONNECTIONS, HarnessAPI
 from suites.from_inspect.quiet import quiet
+
+SETTINGS: Mapping[str, Any] = {
+    "log_samples": False, "log_realtime": False, "log_level": "critical", "display": "none", "score_display": False,
+    "fail_on_error": False, "retry_on_error": 0, "epochs": 1, "max_connections": MAX_CONNECTIONS,
+    "max_samples": MAX_CONNECTIONS, "ctl_server": False,
+}  # fmt: skip
+"""Arguments of inspect_ai.eval: no display, no log, one epoch at a time, as many samples at once as may be."""
 
 
 @hooks(name="harness_journal", description="hands every finished sample to the harness's journal")
@@ -61,17 +68,7 @@ def evaluate(task: Any, model: Any, journal: Callable[[Any], None], options: dic
                 task,
                 model=model,
                 log_dir=log_dir,
-                log_samples=False,
-                log_realtime=False,
-                log_level="critical",
-                display="none",
-                score_display=False,
-                fail_on_error=False,
-                retry_on_error=0,
-                epochs=1,
-                max_connections=MAX_CONNECTIONS,
-                max_samples=MAX_CONNECTIONS,
-                ctl_server=False,
+                **SETTINGS,
                 **options,
             )
         except PrerequisiteError as exc:

@@ -65,7 +65,7 @@ def to_sample(task: str, sample_id: str, done: Any, models: Models) -> Sample:
         sample_id=sample_id,
         prompt=prompt_text(done.input),
         outputs=tuple(choice.message.text for choice in choices),
-        target=_target(done.target),
+        target=target_text(done.target),
         scores={} if error else _scores(done.scores or {}),
         finish_reasons=tuple("length" if c.stop_reason == "max_tokens" else "stop" for c in choices),
         prompt_tokens=usage.input_tokens + cached if usage else 0,
@@ -95,7 +95,8 @@ def prompt_text(given: Any) -> str:
     return "\n\n".join(f"[{message.role}] {message.text}" for message in given)
 
 
-def _target(target: Any) -> str | None:
+def target_text(target: Any) -> str | None:
+    """The right answer as a reader should see it; None where there is none."""
     text = target if isinstance(target, str) else "\n".join(target)
     return text or None
 

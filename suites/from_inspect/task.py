@@ -25,7 +25,7 @@ from harness.records import Metric, Sample
 from harness.sampling import SamplingSpec, read
 from suites.from_inspect.index import check_judge, check_options, find_task, judge_parameters, make_task
 from suites.from_inspect.quiet import quiet
-from suites.from_inspect.scores import Models, Scoring, metrics_of, to_sample
+from suites.from_inspect.scores import Models, Scoring, metrics_of, prompt_text, target_text, to_sample
 
 GENERATION = {
     "max_tokens": "max_tokens",
@@ -229,6 +229,25 @@ class InspectTask:
     def _judging_engine(self) -> Any:
         """The judge's, which has one to be asked by libraries; else the checkpoint's."""
         return getattr(self.context.judge, "engine", self.context.engine)
+
+    def preview(self, sample_id: str) -> Sample:
+        """What the task's solver asks first, as the engine would get it; without one, turn by turn."""
+        from suites.from_inspect.preview import first_question
+
+        sample = self._units[sample_id].sample
+        turns = first_question(copy.copy(self._task), sample, JUDGE_ROLES)
+        prompt = prompt_text(sample.input) if turns is None else self._rendered(turns)
+        return Sample(self.name, sample_id, prompt, target=target_text(sample.target))
+
+    def _rendered(self, turns: list[dict[str, str]]) -> str:
+        from suites.from_inspect.model import render
+
+        engine = self.context.engine
+        if self.context.chat == "off" or (engine is None and len(turns) == 1):
+            return "\n\n".join(turn["content"] for turn in turns)
+        if engine is None:
+            return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
+        return render(engine.tokenizer, turns)
 
     def run(self, todo: Sequence[str], record: Record) -> None:
         """Epoch by epoch, each with a seed of its own, since draws depend on seed and prompt alone."""

@@ -117,6 +117,11 @@ def placeholder(history: Sequence[Mapping[str, str]], add_generation_prompt: boo
     return OPEN + json.dumps([list(history), add_generation_prompt]) + CLOSE
 
 
+def as_turns(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+    """A conversation for a reader, where no template is known."""
+    return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in history)
+
+
 def filled(instance: Instance, template: Callable[..., str]) -> Instance:
     """A fresh copy of a request with its placeholders rendered, ready for responses."""
 

@@ -139,8 +139,13 @@ def responses_of(instances: Sequence[Instance]) -> dict[str, Json]:
     if all(instance.request_type == "generate_until" for instance in instances):
         return {}
     found: dict[str, Json] = {"responses": [scoring.to_json(instance.resps) for instance in instances]}
-    choices = [str(one.args[1]) for one in instances if one.request_type == "loglikelihood"]
+    choices = continuations(instances)
     return found | ({"choices": choices} if len(choices) > 1 else {})
+
+
+def continuations(instances: Sequence[Instance]) -> list[Json]:
+    """Texts after the prompt whose likelihoods are asked for."""
+    return [str(one.args[1]) for one in instances if one.request_type == "loglikelihood"]
 
 
 def best_choice(task: LmTask, instances: Sequence[Instance]) -> tuple[str, ...]:

@@ -18,10 +18,16 @@ from harness.mathematics import same_value
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Request, Sample
 from suites.from_lm_eval import scoring
-from suites.from_lm_eval.build import Built, Wanted, build, filled
+from suites.from_lm_eval.build import Built, Wanted, as_turns, build, filled
 from suites.from_lm_eval.model import HarnessLM
 from suites.from_lm_eval.options import OWN, read_options
-from suites.from_lm_eval.samples import answered_sample, blank_sample, scored_sample, with_responses
+from suites.from_lm_eval.samples import (
+    answered_sample,
+    blank_sample,
+    continuations,
+    scored_sample,
+    with_responses,
+)
 from suites.from_lm_eval.totals import TaskTotals, total_group, total_tag, total_task
 from suites.lettered import form_of
 
@@ -122,6 +128,17 @@ class LmEvalTask(FedTask):
         return list(self._merge(totals))
 
     # Asking
+
+    def preview(self, sample_id: str) -> Sample:
+        """A sample as it would be asked; without an engine, a chat's turns one by one.
+
+        Its metadata has the `choices` whose likelihoods are compared.
+        """
+        bare = self.context.engine is None
+        built, template = (self._built, as_turns) if bare else (self._asking, self._lm.apply_chat_template)
+        instances = [filled(instance, template) for instance in built.instances[sample_id]]
+        blank = blank_sample(self.name, sample_id, built.task(sample_id), instances)
+        return replace(blank, metadata={**blank.metadata, "choices": continuations(instances)})
 
     @cached_property
     def _lm(self) -> HarnessLM:
