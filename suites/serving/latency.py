@@ -183,7 +183,21 @@ class ServingLatency(RequestTask):
                 s.metadata["load"] for s in samples if s.metadata.get("not_sent") == reason
             )
             self._say(f"not sent, since {reason}: {', '.join(left_out)}")
+        self._say_retries(samples)
         return found
+
+    def _say_retries(self, samples: Sequence[Sample]) -> None:
+        tried = {
+            s.metadata["load"]: s.metadata.get("facts", {}).get("retries", 0)
+            for s in samples
+            if "facts" in s.metadata
+        }
+        several = [f"{number} at {load}" for load, number in tried.items() if number]
+        if several:
+            self._say(
+                f"tries that the server refused or broke off, and that were made again: {', '.join(several)}; times "
+                "are those of the try that was answered, send_lag_* and scheduled_* have the wait before it"
+            )
 
     def _measured(self, point: Point, samples: Sequence[Sample]) -> Measured:
         own = [

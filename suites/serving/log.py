@@ -29,9 +29,9 @@ class RequestLog:
     """When the answer was known to be over (a server's stream: [DONE])."""
     chunks: tuple[Chunk, ...]
     """at_s is on the load's clock."""
-    prompt_tokens: int
+    prompt_tokens: int | None
     output_tokens: int | None
-    """As the server or the engine counts them; None: it does not."""
+    """Both as the server or the engine counts them; None: it does not."""
     text_tokens: int | None = None
     """Tokens of the answer's text by the tokenizer here; None: not counted that way."""
     remote: bool = False
@@ -41,6 +41,11 @@ class RequestLog:
     def counted_apart(self) -> bool:
         """The count came in a piece of its own, or from an engine here."""
         return not self.remote or any(chunk.kind == "usage" for chunk in self.chunks)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of the answer by whoever counted them; None: nobody did."""
+        return self.text_tokens if self.output_tokens is None else self.output_tokens
 
     def due(self) -> RequestLog:
         """The same as if it had left when it was due: what somebody waited who came on schedule."""
@@ -78,13 +83,14 @@ def log_of(completion: Completion, scheduled_s: float, sent_s: float, start_s: f
         return None
     remote = completion.sent_s is not None
     left_s = completion.sent_s if completion.sent_s is not None else sent_s
+    counted = completion.output_tokens > 0 or any(chunk.usage is not None for chunk in chunks)
     return RequestLog(
         scheduled_s=scheduled_s - start_s,
         sent_s=left_s - start_s,
         ended_s=completion.done_s - start_s if remote else chunks[-1].at_s,
         chunks=tuple(chunks),
-        prompt_tokens=completion.prompt_tokens,
-        output_tokens=completion.output_tokens or None,
+        prompt_tokens=completion.prompt_tokens or None,
+        output_tokens=completion.output_tokens if counted else None,
         remote=remote,
     )
 

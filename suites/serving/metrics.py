@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,10 @@ class Measured:
             return self.duration_s
         return max(log.ended_s for log in self.logs) - min(log.sent_s for log in self.logs) or None
 
-    def rate(self, amount: float, seconds: float | None = None) -> float | None:
-        """Amount per second. Args: seconds: None: of the whole load."""
+    def rate(self, amount: float | None, seconds: float | None = None) -> float | None:
+        """Amount per second; None: not known. Args: seconds: None: of the whole load."""
         seconds = self.seconds if seconds is None else seconds
-        return amount / seconds if seconds and self.logs else None
+        return amount / seconds if amount is not None and seconds and self.logs else None
 
     def metric(self, value: float | None, unit: str, *, upward: bool = True) -> Metric:
         """A number of the load as a whole, which was made once: it has no interval."""
@@ -101,16 +101,22 @@ def in_ms(estimate: Estimate | None, n: int, n_failed: int) -> Metric:
 def vllm_rates(measured: Measured) -> dict[str, Metric]:
     """Requests and tokens over the time from the first sending to the last answer; peaks by whole seconds."""
     logs = measured.logs
-    output = sum(vllm_tokens(log) for log in logs)
-    prompts = sum(log.prompt_tokens for log in logs)
+    output = total(vllm_tokens(log) for log in logs)
+    prompts = total(log.prompt_tokens for log in logs)
     tokens, flying = by_second(logs)
     return {
         "vllm_requests_per_s": measured.metric(measured.rate(len(logs)), "requests/s"),
         "vllm_output_tokens_per_s": measured.metric(measured.rate(output), "tokens/s"),
-        "vllm_total_tokens_per_s": measured.metric(measured.rate(output + prompts), "tokens/s"),
+        "vllm_total_tokens_per_s": measured.metric(measured.rate(total((output, prompts))), "tokens/s"),
         "vllm_peak_output_tokens_per_s": measured.metric(tokens, "tokens/s"),
         "vllm_peak_concurrency": measured.metric(flying, "requests"),
     }
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum; None where one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def by_second(logs: Sequence[RequestLog]) -> tuple[float | None, float | None]:
@@ -133,7 +139,7 @@ def aiperf_rates(measured: Measured) -> dict[str, Metric]:
     seconds = None
     if logs:
         seconds = max(content(log)[-1].at_s for log in logs) - min(log.sent_s for log in logs)
-    tokens = sum(log.output_tokens or len(content(log)) for log in logs)
+    tokens = total(log.tokens for log in logs)
     return {
         "aiperf_requests_per_s": measured.metric(measured.rate(len(logs), seconds), "requests/s"),
         "aiperf_output_tokens_per_s": measured.metric(measured.rate(tokens, seconds), "tokens/s"),
@@ -158,7 +164,7 @@ def steady_metrics(measured: Measured) -> dict[str, Metric]:
 
 
 def lag_metrics(measured: Measured) -> dict[str, Metric]:
-    """How late requests left: what is not the server's doing, and what the times from the sending leave out."""
+    """How late requests left, tries without an answer included: what the times from the sending leave out."""
     lags = [[Value(log.sent_s - log.scheduled_s)] for log in measured.logs]
     found = estimates(lags, ("p50", "p99"), "linear")
     return {f"send_lag_{s}_ms": in_ms(found[s], len(lags), measured.n_failed) for s in ("p50", "p99")}
@@ -175,7 +181,8 @@ def slo_metrics(measured: Measured, profiles: Sequence[str], slo: Slo) -> dict[s
         decided = [float(v) for v in verdicts if v is not None] + [0.0] * measured.n_failed
         # a failed request is a missed objective here, so it is among those counted
         found[f"{profile.name}_slo_share"] = proportion(decided)
-        good = sum(verdict is True for verdict in verdicts)
+        open_ = bool(verdicts) and all(verdict is None for verdict in verdicts)
+        good = None if open_ else sum(verdict is True for verdict in verdicts)
         found[f"{profile.name}_goodput_per_s"] = measured.metric(measured.rate(good), "requests/s")
     return found
 
@@ -184,16 +191,20 @@ def energy_metrics(measured: Measured) -> dict[str, Metric]:
     """Joules of the measured requests over their tokens; where they come from stands in the unit."""
     joules = measured.energy.get("ranked_j")
     basis = measured.energy.get("basis") or "not known"
-    output = sum(log.output_tokens or 0 for log in measured.logs)
-    total = output + sum(log.prompt_tokens for log in measured.logs)
-    known = joules is not None and joules > 0 and output > 0
+    output = total(log.tokens for log in measured.logs)
+    every = total((output, total(log.prompt_tokens for log in measured.logs)))
+    weighed = joules is not None and joules > 0
 
     def metric(value: float | None, unit: str, *, upward: bool) -> Metric:
         return measured.metric(value, f"{unit} ({basis})", upward=upward)
 
     return {
-        "j_per_output_token": metric(joules / output if known else None, "J/token", upward=False),
-        "output_tokens_per_j": metric(output / joules if known else None, "tokens/J", upward=True),
-        "j_per_token": metric(joules / total if known else None, "J/token", upward=False),
+        "j_per_output_token": metric(
+            joules / output if weighed and output else None, "J/token", upward=False
+        ),
+        "output_tokens_per_j": metric(
+            output / joules if weighed and output else None, "tokens/J", upward=True
+        ),
+        "j_per_token": metric(joules / every if weighed and every else None, "J/token", upward=False),
         "energy_j": metric(joules, "J", upward=False),
     }

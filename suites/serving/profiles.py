@@ -78,11 +78,14 @@ def vllm_pieces(log: RequestLog) -> list[Chunk]:
     return [chunk for chunk in log.chunks if chunk.kind != "usage"]
 
 
-def vllm_tokens(log: RequestLog) -> int:
-    """The server's count where it came apart, else that of the tokenizer here, else 1."""
+def vllm_tokens(log: RequestLog) -> int | None:
+    """The server's count where it came apart, else that of the tokenizer here.
+
+    None: nobody counted. vLLM's client takes such an answer for one token; a rate made of that would measure nothing.
+    """
     if log.counted_apart and log.output_tokens:
         return log.output_tokens
-    return log.text_tokens or log.output_tokens or 1
+    return log.text_tokens or log.output_tokens
 
 
 def vllm_figures(log: RequestLog) -> Figures:
@@ -90,14 +93,16 @@ def vllm_figures(log: RequestLog) -> Figures:
     n = vllm_tokens(log)
     return {
         "ttft": one(times[0] - log.sent_s),
-        "tpot": one((times[-1] - times[0]) / (n - 1) if n > 1 else None),
+        "tpot": one((times[-1] - times[0]) / (n - 1) if n is not None and n > 1 else None),
         "itl": [Value(later - earlier) for earlier, later in pairwise(times)],
         "e2e": one(times[-1] - log.sent_s),
     }
 
 
-def vllm_meets(log: RequestLog, slo: Slo) -> bool:
-    """All objectives, ends included; a request of one token has a TPOT of 0."""
+def vllm_meets(log: RequestLog, slo: Slo) -> bool | None:
+    """All objectives, ends included; a request of one token has a TPOT of 0, one of uncounted tokens is undecided."""
+    if slo.tpot is not None and vllm_tokens(log) is None:
+        return None
     found = vllm_figures(log)
     return all(
         limit is None or (found[name][0].seconds if found[name] else 0.0) <= limit
@@ -119,7 +124,7 @@ def first_text(log: RequestLog) -> float | None:
 
 
 def counted(log: RequestLog) -> int:
-    """Tokens; where the server tells none, a piece is taken for a token."""
+    """Tokens; where the server tells none, GuideLLM takes a piece for a token."""
     return log.output_tokens or len(content(log))
 
 
@@ -158,7 +163,7 @@ def first_tokens(log: RequestLog, n: int) -> int:
 
 def aiperf_figures(log: RequestLog) -> Figures:
     times = [chunk.at_s for chunk in content(log)]
-    n = counted(log)
+    n = log.tokens or 0
     return {
         "ttft": one(times[0] - log.sent_s if times else None),
         "ttfo": one(first_text(log)),
@@ -167,8 +172,10 @@ def aiperf_figures(log: RequestLog) -> Figures:
     }
 
 
-def aiperf_meets(log: RequestLog, slo: Slo) -> bool:
-    """TPOT is held against ITL; a request that lacks a figure does not meet it."""
+def aiperf_meets(log: RequestLog, slo: Slo) -> bool | None:
+    """TPOT is held against ITL; a request that lacks a figure does not meet it, uncounted tokens leave it open."""
+    if slo.tpot is not None and log.tokens is None:
+        return None
     found = aiperf_figures(log)
     limits = [("ttft", slo.ttft), ("itl", slo.tpot), ("e2e", slo.e2e)]
     return all(

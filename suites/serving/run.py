@@ -41,6 +41,7 @@ class LoadRun:
         for sample, _ in self._answers([a for a in asked if a[0].metadata["warmup"]], time.perf_counter()):
             record(sample)
         measured = [a for a in asked if not a[0].metadata["warmup"]]
+        tried = self._retries()
         logs: list[RequestLog] = []
         held: Sample | None = None
         with self.task.weigh(f"{self.task.name}@{self.point.label}") as readings:
@@ -56,10 +57,15 @@ class LoadRun:
             "rate": self.rate,
             "energy": energy_facts(readings),
             "peak_memory_bytes": self.engine.stats().peak_memory_bytes,
+            "retries": self._retries() - tried,
         }
         if held is not None:
             record(replace(held, metadata={**held.metadata, "facts": facts}))
         return Measured(self.point, logs, len(measured) - len(logs), duration_s)
+
+    def _retries(self) -> int:
+        """Tries so far that a server refused or broke off; an engine here has none."""
+        return int(self.engine.describe().get("retries", 0))
 
     def _widen(self, requests: int) -> None:
         """Let the engine have as many requests in flight as the load wants.
@@ -121,7 +127,8 @@ class LoadRun:
 
 
 NO_TIMES = (
-    "nothing says when the answer's tokens came: the server did not stream (--engine-option stream=true)"
+    "nothing says when the answer's tokens came: the server did not stream; without streams there is no latency to "
+    "measure (--engine-option stream=true asks for them)"
 )
 
 

@@ -88,7 +88,10 @@ def steady_rate(steady: Steady, logs: Sequence[RequestLog]) -> Estimate | None:
         return None
     counts = [0.0] * SLICES
     for log in logs:
-        for at_s, tokens in arrivals_of(log):
+        arrived = arrivals_of(log)
+        if arrived is None:
+            return None
+        for at_s, tokens in arrived:
             place = int((at_s - steady.start_s) / seconds)
             if 0 <= place < SLICES:
                 counts[place] += tokens
@@ -96,15 +99,19 @@ def steady_rate(steady: Steady, logs: Sequence[RequestLog]) -> Estimate | None:
     return found._replace(interval=found.interval and "batch-means")
 
 
-def arrivals_of(log: RequestLog) -> list[tuple[float, float]]:
-    """When tokens came, and how many: pieces whose tokens are not known share those of their request evenly."""
+def arrivals_of(log: RequestLog) -> list[tuple[float, float]] | None:
+    """When tokens came, and how many: pieces whose tokens are not known share those of their request evenly.
+
+    None: nobody counted them.
+    """
     pieces = [chunk for chunk in log.chunks if chunk.kind in ("text", "reasoning", "empty")]
     if not pieces:
         return []
     if all(chunk.tokens is not None for chunk in pieces):
         return [(chunk.at_s, float(chunk.tokens or 0)) for chunk in pieces]
-    each = (log.output_tokens or len(pieces)) / len(pieces)
-    return [(chunk.at_s, each) for chunk in pieces]
+    if log.tokens is None:
+        return None
+    return [(chunk.at_s, log.tokens / len(pieces)) for chunk in pieces]
 
 
 def power(requests_per_s: float, mean_e2e_s: float) -> float:
