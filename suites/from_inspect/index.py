@@ -11,9 +11,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from harness import registry
 from harness.errors import BadInput, BadPlan, DatasetUnavailable, UnknownName, UserError
 from harness.protocols import DataSource
-from suites.from_inspect.data import network_errors, redirected
+from suites.from_inspect.data import Places, line, redirected
 from suites.from_inspect.quiet import quiet
 
 PACKAGE = "inspect_evals"
@@ -139,26 +140,22 @@ def make_task(name: str, options: Mapping[str, Any], data: DataSource) -> Any:
     """
     from inspect_ai._eval.registry import task_create
 
+    places = Places(data)
     try:
-        with quiet(), redirected(data):
+        with quiet(), redirected(places):
             task = task_create(name, **options)
+    except DatasetUnavailable as exc:
+        raise unreachable(name, exc) from exc
     except UserError:
         raise
-    except network_errors() as exc:
-        raise DatasetUnavailable(
-            f"data of inspect task {name!r}: {_line(exc)}; give --data-dir FOLDER with dataset repositories, fill the "
-            "hub's cache beforehand, or go online"
-        ) from exc
-    except (
-        ImportError,
-        AssertionError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-    ) as exc:
-        raise BadInput(f"inspect task {name!r} could not be built: {_line(exc)}") from exc
+    except Exception as exc:  # tasks are plug-in code, and read their data by any library
+        # what it raises may be that it stumbled over a gap
+        problem = places.missing or places.network_problem(exc)
+        if problem is not None:
+            raise unreachable(name, problem) from exc
+        raise BadInput(f"inspect task {name!r} could not be built: {line(exc)}") from exc
+    if places.missing is not None and not len(task.dataset):
+        raise unreachable(name, places.missing)
     if task.sandbox is not None or any(sample.sandbox is not None for sample in task.dataset):
         raise BadInput(
             f"inspect task {name!r} runs code in a sandbox, which the harness does not offer; drop it"
@@ -166,5 +163,12 @@ def make_task(name: str, options: Mapping[str, Any], data: DataSource) -> Any:
     return task
 
 
-def _line(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
+def unreachable(name: str, problem: DatasetUnavailable | str) -> DatasetUnavailable:
+    """The error for a task without its data; where the harness has a task of that name, it is a way out too."""
+    bare = name.rpartition("/")[2]
+    own = (
+        f"; the harness has a task {bare!r} of its own (without inspect:)"
+        if bare in registry.names("task")
+        else ""
+    )
+    return DatasetUnavailable(f"data of inspect task {name!r}: {problem}{own}")
