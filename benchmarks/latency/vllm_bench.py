@@ -212,18 +212,18 @@ def ours(task: Any) -> dict[str, float]:
 
 
 def report(rows: Mapping[str, list[dict[str, float]]]) -> bool:
-    """Print every figure of both sides; whether those that decide are equal within noise."""
+    """Print every figure of both sides and a verdict; whether those that decide are equal within noise."""
     print(
         f"{'figure':<24}{'vllm bench':>12}{'spread':>10}{'harness':>12}{'spread':>10}{'difference':>12}  within noise"
     )
-    whole = True
+    beyond = []
     for name in rows["vllm"][0]:
         theirs, mine = ([row[name] for row in rows[side]] for side in ("vllm", "harness"))
         difference = statistics.median(mine) - statistics.median(theirs)
         noise = max(theirs) - min(theirs)
         same = abs(difference) <= noise
         counts = any(word in name for word in JUDGED) or name.startswith("total_")
-        whole = whole and (same or not counts)
+        beyond += [name] if counts and not same else []
         numbers = (
             statistics.median(theirs),
             noise,
@@ -233,7 +233,8 @@ def report(rows: Mapping[str, list[dict[str, float]]]) -> bool:
         )
         verdict = ("yes" if same else "NO") + ("" if counts else " (shown only)")
         print(f"{name:<22}" + "".join(f"{number:>12.3f}" for number in numbers) + f"  {verdict}")
-    return whole
+    print("verdict: " + (f"beyond noise: {', '.join(beyond)}" if beyond else "equal within noise"))
+    return not beyond
 
 
 def main(argv: list[str] | None = None) -> int:
