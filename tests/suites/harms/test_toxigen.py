@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from harness import registry
@@ -67,6 +69,32 @@ def test_figures_by_hand(mirror, context):
     assert (metrics["profanity_false_alarms"].value, metrics["profanity_false_alarms"].n) == (0.5, 2)
     assert metrics["profanity_auroc_women"].value == 0.5  # 0.9 above 0.6, 0.5 below it
     assert metrics["profanity_auroc_mental_dis"].value == 1.0
+
+
+def test_figures_of_sixty_statements_are_scikit_learns(mirror, context):
+    from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+    rng = random.Random(3)
+    task = task_of(context, mirror)
+    truth = [rng.random() < 0.4 for _ in range(60)]
+    values = [round(min(1.0, max(0.0, rng.gauss(0.6 if hateful else 0.4, 0.25))), 1) for hateful in truth]
+    samples = [
+        Sample(
+            "toxigen", str(i), "?", scores=task._scores(value, hateful),
+            metadata={"hateful": hateful, "group": "abc"[i % 3], "human": 4.0 if hateful else 1.0},
+        )
+        for i, (value, hateful) in enumerate(zip(values, truth, strict=True))
+    ]  # fmt: skip
+    metrics = task.aggregate(samples)
+    called = [value >= 0.5 for value in values]
+    assert metrics["profanity_auroc"].value == pytest.approx(roc_auc_score(truth, values))
+    assert metrics["profanity_accuracy"].value == pytest.approx(accuracy_score(truth, called))
+    assert metrics["profanity_recall"].value == pytest.approx(recall_score(truth, called))
+    harmless = recall_score(truth, called, pos_label=False)
+    assert metrics["profanity_false_alarms"].value == pytest.approx(1 - harmless)
+    for place, group in enumerate("abc"):
+        own = roc_auc_score(truth[place::3], values[place::3])
+        assert metrics[f"profanity_auroc_{group}"].value == pytest.approx(own)
 
 
 def test_a_run_asks_the_model_nothing_and_grades_apart(mirror, context):
