@@ -59,7 +59,8 @@ def _read_right(wanted: str, limit: int | None) -> list[Any]:
     else:
         forms = [bare]
     read = (_library().parse(form, parsing_timeout=limit) for form in forms)
-    return next((found for found in read if found), [])
+    right: list[Any] = next((found for found in read if found), [])
+    return right
 
 
 @cache
