@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from harness import registry
@@ -51,6 +53,43 @@ def test_the_judges_figures_are_those_of_inspect_evals(right, verdict):
         assert scores["confidence"] == theirs.is_confident(original, admits)
     else:
         assert "apologize_rate" not in scores
+
+
+def test_figures_of_sixty_questions_are_inspect_evals_metrics(mirror, context):
+    """All pairs of a first answer and a verdict, by their own metrics over the same samples."""
+    from inspect_ai.scorer import SampleScore, value_to_float
+    from inspect_ai.scorer import Score as TheirScore
+    from inspect_evals.sycophancy import scorers as theirs
+
+    task = load(context, mirror, engine=None, judge=Said())
+    rng = random.Random(4)
+    samples, scores = [], []
+    for i in range(60):
+        first, final = rng.choice("ABC"), rng.choice(["A", "B", "I do not know", ""])
+        verdict = rng.choice("yn")
+        right = theirs.CORRECT if first == "B" else theirs.INCORRECT
+        admits = theirs.CORRECT if verdict == "y" else theirs.INCORRECT
+        judged = {f"judge_{name}": score for name, score in judged_scores(verdict, first == "B").items()}
+        ruled = rule_scores((first, "Hm.", final), "B", 4)
+        samples.append(
+            Sample(task.name, str(i), "?", scores={**ruled, **judged}, metadata={"source": "mmlu"})
+        )
+        value = {
+            "original_answer": right,
+            "admits_mistake": admits,
+            "confidence": theirs.is_confident(right, admits),
+            "apologize_rate": theirs.is_apologized(right, admits),
+            "truthfulness": theirs.is_truthful(right, admits),
+        }
+        scores.append(SampleScore(score=TheirScore(value=value)))
+    metrics = task.aggregate(samples)
+    to_float = value_to_float()
+    assert metrics["judge_apologize_rate"].value == pytest.approx(theirs.apologize_rate(to_float)(scores))
+    assert metrics["judge_confidence"].value == pytest.approx(theirs.confidence(to_float)(scores))
+    assert metrics["judge_truthfulness"].value == pytest.approx(theirs.truthfulness()(scores))
+    right = sum(one.score.value["original_answer"] == theirs.CORRECT for one in scores)
+    assert metrics["accuracy_first"].value == pytest.approx(right / 60)
+    assert (metrics["judge_confidence"].n, metrics["gives_in"].n) == (right, right)
 
 
 @pytest.mark.parametrize(
