@@ -56,12 +56,13 @@ def test_failed_samples_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (row.paired.n, row.n_left_out) == (1, 3)
 
 
-def test_scores_between_zero_and_one_are_bootstrapped(tmp_path: Path) -> None:
+def test_scores_between_zero_and_one_by_hand(tmp_path: Path) -> None:
+    """0.1, 0.1, 0.2, 0.2: all on one side in 2 of 16 ways; t(3) = 3.182446 times the error 0.0577350 / 2."""
     (row,) = compare(*pair(tmp_path, [0.1, 0.5, 0.3, 0.2], [0.2, 0.6, 0.5, 0.4])).differences
-    assert row.paired.test == "paired bootstrap"
+    assert (row.paired.test, row.paired.p_value) == ("sign-flip", pytest.approx(1 / 8))
     assert row.paired.difference == pytest.approx(0.15)
-    low, high = row.paired.ci95 or (0, 0)
-    assert 0.1 - 1e-12 <= low < 0.15 < high <= 0.2 + 1e-12  # no resample leaves the range of the differences
+    half = 3.182446 * 0.0577350 / 2
+    assert row.paired.ci95 == pytest.approx((0.15 - half, 0.15 + half), abs=1e-6)
 
 
 def test_questions_on_one_passage_are_compared_by_passage(tmp_path: Path) -> None:

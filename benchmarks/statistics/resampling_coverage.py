@@ -2,7 +2,7 @@
 
     python benchmarks/statistics/resampling_coverage.py [--draws 10000] [--only compare] > table.md
 
-REPLICATES stands for the library's 2,000 (10,000 for two runs), so that 10,000 draws end within minutes: the limits
+REPLICATES stands for the library's 2,000, so that 10,000 draws end within minutes: the limits
 are noisier and hold the truth a little less often. Every draw has a seed of its own: one seed for all would be one and
 the same error of the limits in all of them. The first draws of each case are held against the library's own function
 with that seed and as many replicates.
@@ -24,7 +24,7 @@ from scipy.stats import norm
 from harness.stats import agreement, length_control
 from harness.stats.calibration import brier
 from harness.stats.intervals import Z95, summarise
-from harness.stats.paired import paired_difference, resampled_means
+from harness.stats.paired import paired_difference
 from harness.stats.paired_clusters import clustered_difference
 from harness.stats.resampling import JACKKNIFE_GROUPS, bca_limits, bootstrap_rows
 from harness.stats.signed import signed_mean
@@ -162,18 +162,6 @@ def _mean_bca(data: np.ndarray, seed: int) -> Limits:
 
 
 def compare_cases() -> Iterator[Case]:
-    worlds: dict[str, tuple[World, float]] = {
-        "scores in 0..1, normal differences": (lambda rng, n: rng.normal(0.1, 0.3, n), 0.1),
-        "four of five pairs equal, else uniform in 0..1": (
-            lambda rng, n: np.where(rng.uniform(size=n) < 0.8, 0.0, rng.uniform(size=n)), 0.1,
-        ),
-        "skewed differences, exponential": (lambda rng, n: rng.exponential(1.0, n), 1.0),
-    }  # fmt: skip
-    for n in (100, 400):
-        for name, (world, truth) in worlds.items():
-            yield Case(
-                "paired bootstrap", name, n, truth, partial(_rows, world, n=n), each(_paired_bca), _paired_bca
-            )
     for groups, size, rho in ((57, 4, 0.3), (100, 4, 0.3), (25, 8, 0.1), (100, 1, 0.0)):
         yield Case(
             "cluster-newcombe" if size > 1 else "newcombe",
@@ -193,15 +181,6 @@ def compare_cases() -> Iterator[Case]:
         "t", "signed mean of -1, 0 and 1 (bias scores)", 100, 0.1,
         lambda rng, draws: rng.choice([-1.0, 0.0, 1.0], p=[0.2, 0.5, 0.3], size=(draws, 100)), each(_signed), _signed,
     )  # fmt: skip
-
-
-def _paired_bca(differences: np.ndarray, seed: int) -> Limits:
-    """What paired_difference() gives for scores that are not 0/1, with fewer replicates."""
-    n = len(differences)
-    leave_outs = (differences.sum() - differences) / (n - 1)
-    return bca_limits(
-        resampled_means(differences, seed, REPLICATES), float(differences.mean()), leave_outs, n
-    )
 
 
 def _clustered_pairs(rng: np.random.Generator, draws: int, groups: int, size: int, rho: float) -> np.ndarray:

@@ -25,8 +25,9 @@ class Options(Output, RunsFolder):
 def run(options: Options) -> int:
     """Compare two runs sample by sample.
 
-    Differences with 95 % intervals; exact McNemar test where scores are 0/1, paired bootstrap otherwise. Where samples
-    belong together (questions on one passage, of one subject), sign-flip test and intervals by their clusters.
+    Differences with 95 % intervals; exact McNemar test where scores are 0/1, sign-flip test and paired t otherwise.
+    Where samples belong together (questions on one passage, of one subject), sign-flip test and intervals by their
+    clusters.
     """
     from harness.cli import tables
     from harness.compare import compare

@@ -1,21 +1,14 @@
-"""Two systems on the same samples: the difference, its 95 % interval, a test. numpy and scipy load when needed."""
+"""Two systems on the same samples: the difference, its 95 % interval, a test. scipy loads when needed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.errors import BadInput
-from harness.stats.intervals import NOISE, wilson_interval
+from harness.stats.intervals import NOISE, t_mean, wilson_interval
 from harness.stats.paired_clusters import clustered_difference, effective_pairs, sign_flip, sums_of
-from harness.stats.resampling import bca_limits
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
-REPLICATES = 10_000
 
 
 class PairedDifference(NamedTuple):
@@ -27,11 +20,12 @@ class PairedDifference(NamedTuple):
     difference: float
     """value_b - value_a."""
     ci95: tuple[float, float] | None
-    """None for fewer than two pairs of scores that are not 0/1, and for a single cluster."""
-    interval: Literal["newcombe", "paired bootstrap", "cluster-newcombe", "cluster-t"] | None
+    """None for fewer than two pairs of scores that are not 0/1, where all of these differ by the same, and for a
+    single cluster."""
+    interval: Literal["newcombe", "paired t", "cluster-newcombe", "cluster-t"] | None
     p_value: float | None
     """Two-sided."""
-    test: Literal["mcnemar exact", "paired bootstrap", "sign-flip", "cluster sign-flip"] | None
+    test: Literal["mcnemar exact", "sign-flip", "cluster sign-flip"] | None
     n_only_a: int | None = None
     """0/1 scores: pairs where a alone has the 1; None otherwise."""
     n_only_b: int | None = None
@@ -47,9 +41,9 @@ def paired_difference(
     Args:
         a, b: (n,) finite scores of the same samples in the same order, n at least 1.
         clusters: (n,) samples that belong together (questions on one passage) share one.
-        seed: of the bootstrap; 0/1 scores need none.
-    Returns: 0/1 scores: exact McNemar test and Newcombe's interval; others: BCa bootstrap of the pairs, without
-        an interval where all differ by the same.
+        seed: of the sign-flip test where there are too many pairs to try all signs.
+    Returns: 0/1 scores: exact McNemar test and Newcombe's interval; others: sign-flip test and Student's interval of
+        the differences, which hold from few pairs on (benchmarks/statistics/): none where all differ by the same.
         Clusters of several samples: sign-flip test by whole clusters; 0/1 scores have Newcombe's interval at the
         effective number of pairs, others the cluster-robust t interval.
     Raises: BadInput: no pairs, lengths that differ, NaN or infinity.
@@ -65,7 +59,7 @@ def paired_difference(
     found = _shares(a, b) if are_shares else None
     if clusters is not None and len(set(clusters)) < len(a):
         return _clustered(a, b, clusters, found, seed)
-    return found or _bootstrapped(a, b, seed)
+    return found or _numbers(a, b, seed)
 
 
 def _clustered(
@@ -76,7 +70,7 @@ def _clustered(
     seed: int,
 ) -> PairedDifference:
     """Args: shares: what the pairs would say if they stood alone; None where scores are not 0/1."""
-    differences, groups = [y - x for x, y in zip(a, b, strict=True)], len(set(clusters))
+    differences, groups = _apart(a, b), len(set(clusters))
     mean = clustered_difference(differences, clusters)
     n = len(a)
     test: Literal["cluster sign-flip"] | None = "cluster sign-flip" if groups > 1 else None
@@ -167,47 +161,26 @@ def _phi(both: float, only_a: float, only_b: float, neither: float) -> float:
     return product / math.sqrt(margins)
 
 
-def _bootstrapped(a: Sequence[float], b: Sequence[float], seed: int) -> PairedDifference:
-    import numpy as np
-
-    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    n = len(first)
-    means = float(first.mean()), float(second.mean())
-    difference = float((second - first).mean())
-    if n < 2:
-        return PairedDifference(n, *means, difference, None, None, None, None)
-    apart = second - first
-    if np.ptp(apart) <= NOISE * max(1.0, float(np.abs(apart).max())):  # no variance is seen
-        return PairedDifference(
-            n, *means, difference, None, None, sign_flip(apart.tolist(), seed), "sign-flip"
-        )
-    draws = resampled_means(apart, seed)
-    low, high = bca_limits(draws, difference, (apart.sum() - apart) / (n - 1), n)
-    tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p_value = min(1.0, 2 * (tail + 1) / (len(draws) + 1))
+def _numbers(a: Sequence[float], b: Sequence[float], seed: int) -> PairedDifference:
+    n, differences = len(a), _apart(a, b)
+    mean = t_mean(differences)
+    several = n > 1
     return PairedDifference(
         n,
-        *means,
-        difference,
-        (float(low), float(high)),
-        "paired bootstrap",
-        p_value,
-        "paired bootstrap",
+        math.fsum(a) / n,
+        math.fsum(b) / n,
+        mean.value,
+        mean.ci95,
+        "paired t" if mean.ci95 else None,
+        sign_flip(differences, seed) if several else None,
+        "sign-flip" if several else None,
     )
 
 
-def resampled_means(differences: ArrayLike, seed: int, replicates: int = REPLICATES) -> NDArray[np.float64]:
-    """(replicates,) means of differences drawn with replacement."""
-    import numpy as np
-
-    data = np.asarray(differences, dtype=float)
-    rng = np.random.default_rng(seed)
-    rows = max(1, 4_000_000 // len(data))  # index arrays of a few million cells at most
-    blocks = [
-        data[rng.integers(len(data), size=(min(rows, replicates - start), len(data)))].mean(axis=1)
-        for start in range(0, replicates, rows)
-    ]
-    return np.concatenate(blocks)
+def _apart(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """(n,) b - a, where what rounding leaves of two equal scores is 0."""
+    pairs = zip(a, b, strict=True)
+    return [y - x if abs(y - x) > NOISE * max(abs(x), abs(y)) else 0.0 for x, y in pairs]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ENUMERATED = 16
 """Most clusters whose signs are all tried (65,536 ways); beyond, where sums are no whole numbers, SHUFFLES are."""
 SHUFFLES = 10_000
+COUNTED = 50_000_000
+"""Most steps of counting all totals of whole numbers (clusters x twice their sum): a fraction of a second."""
 
 
 def sums_of(differences: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
@@ -40,7 +42,7 @@ def sign_flip(sums: Sequence[float], seed: int = 0) -> float:
     moved = np.array([total for total in sums if total != 0], dtype=float)
     if not len(moved):
         return 1.0
-    if (moved == np.round(moved)).all():
+    if (moved == np.round(moved)).all() and 2 * len(moved) * float(np.abs(moved).sum()) <= COUNTED:
         return _by_counting(np.abs(moved).astype(int), round(abs(float(moved.sum()))))
     if len(moved) <= ENUMERATED:
         ways = np.arange(2 ** len(moved))

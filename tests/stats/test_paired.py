@@ -50,27 +50,58 @@ def test_equal_runs_differ_by_nothing_and_keep_a_width() -> None:
     assert low < 0 < high
 
 
-def test_other_scores_are_bootstrapped_with_a_seed() -> None:
+def test_other_scores_have_the_paired_t_interval_and_a_permutation_test() -> None:
+    from scipy.stats import permutation_test, t
+
     rng = np.random.default_rng(0)
-    a = rng.random(300)
-    b = a + rng.normal(0.1, 0.5, 300)
-    found = paired_difference(a.tolist(), b.tolist(), seed=1)
-    differences = b - a
-    half = 1.96 * differences.std(ddof=1) / np.sqrt(300)
-    assert found.test == "paired bootstrap"
-    assert found.difference == pytest.approx(differences.mean())
-    assert found.ci95 == pytest.approx((differences.mean() - half, differences.mean() + half), abs=0.006)
-    assert found == paired_difference(a.tolist(), b.tolist(), seed=1)
-    assert found.ci95 != paired_difference(a.tolist(), b.tolist(), seed=2).ci95
+    a = rng.random(12)
+    b = a + rng.normal(0.1, 0.5, 12)
+    found = paired_difference(a.tolist(), b.tolist())
+    apart = b - a
+    expected = t.interval(0.95, 11, apart.mean(), apart.std(ddof=1) / np.sqrt(12))
+    assert (found.interval, found.test) == ("paired t", "sign-flip")
+    assert found.difference == pytest.approx(apart.mean())
+    assert found.ci95 == pytest.approx(expected, rel=1e-9)
+    exact = permutation_test((apart,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert found.p_value == pytest.approx(exact)
 
 
-def test_the_bootstrap_p_value_is_near_that_of_the_t_test() -> None:
+def test_two_pairs_prove_nothing() -> None:
+    """-0.1 and -0.2: both on one side in two of four ways; t(1) = 12.7062 times 0.05 about -0.15."""
+    found = paired_difference([0.5, 0.4], [0.4, 0.2])
+    assert found.p_value == 0.5
+    assert found.ci95 == pytest.approx((-0.15 - 0.05 * 12.7062, -0.15 + 0.05 * 12.7062), abs=1e-4)
+
+
+def test_the_drawn_p_value_is_near_that_of_the_t_test_and_goes_by_the_seed() -> None:
     from scipy.stats import ttest_rel
 
     rng = np.random.default_rng(4)
     a, noise = rng.random(500), rng.normal(0.03, 0.3, 500)
-    found = paired_difference(a.tolist(), (a + noise).tolist())
+    found = paired_difference(a.tolist(), (a + noise).tolist(), seed=1)
     assert found.p_value == pytest.approx(ttest_rel(a + noise, a).pvalue, abs=0.01)
+    assert found == paired_difference(a.tolist(), (a + noise).tolist(), seed=1)
+
+
+def test_what_rounding_leaves_of_equal_scores_is_no_difference() -> None:
+    found = paired_difference([0.1 + 0.2, 0.5, 0.7], [0.3, 0.5, 0.7])
+    assert (found.difference, found.ci95, found.p_value) == (0, None, 1.0)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_few_pairs_raise_no_false_alarm(n: int) -> None:
+    """400 draws without a difference: intervals that leave it out, and p below 0.05, in about 5 % or less."""
+    rng = np.random.default_rng(n)
+    alarms = missed = 0
+    for seed in range(400):
+        a = rng.random(n)
+        found = paired_difference(a.tolist(), (a + rng.normal(0, 0.2, n)).tolist(), seed=seed)
+        low, high = found.ci95 or (0, 0)
+        missed += not low <= 0 <= high
+        alarms += (found.p_value or 0) < 0.05
+    assert missed / 400 < 0.085  # 5 % and three standard errors
+    assert alarms / 400 < 0.085
+    assert n > 5 or alarms == 0  # 2 / 2^5 is above 0.05
 
 
 def test_pairs_that_all_differ_by_the_same_have_a_test_and_no_interval() -> None:
@@ -107,17 +138,6 @@ def test_newcombe_covers_correlated_shares() -> None:
     counts = rng.multinomial(60, [0.65, 0.05, 0.15, 0.15], size=3000)  # both, a alone, b alone, neither
     inside = [low <= 0.10 <= high for low, high in (newcombe_interval(*map(int, row)) for row in counts)]
     assert 0.93 < np.mean(inside) < 0.98
-
-
-def test_the_paired_bootstrap_covers() -> None:
-    rng = np.random.default_rng(0)
-    inside = 0
-    for seed in range(400):
-        a = rng.random(80)
-        found = paired_difference(a.tolist(), (a + rng.uniform(-0.3, 0.5, 80)).tolist(), seed=seed)
-        low, high = found.ci95 or (0, 0)
-        inside += low <= 0.1 <= high
-    assert 0.91 < inside / 400 < 0.98
 
 
 def test_holm_by_hand() -> None:

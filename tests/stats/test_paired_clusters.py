@@ -45,6 +45,11 @@ def test_counting_equals_trying_all_signs(seed: int) -> None:
     assert sign_flip(broken) == pytest.approx(all_signs(whole))
 
 
+def test_whole_numbers_too_large_to_count_are_drawn() -> None:
+    """Twenty differences of a million each, all on one side: counting would take an array of 40 million totals."""
+    assert sign_flip([1e6] * 20) == pytest.approx(1 / 10_001, rel=1e-9)
+
+
 def test_many_clusters_are_drawn_with_a_seed() -> None:
     rng = np.random.default_rng(5)
     whole = [float(x) for x in rng.integers(-3, 6, size=30)]
