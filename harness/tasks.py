@@ -6,7 +6,7 @@ A plug-in author subclasses RequestTask and fills in items(), requests() and sco
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -28,6 +28,7 @@ from harness.records import (
     Score,
 )
 from harness.sampling import SAMPLING, SamplingSpec, check_names, read
+from harness.scores import check_scores
 from harness.stats.intervals import summarise
 from harness.tokens import encoder_of
 
@@ -232,7 +233,8 @@ class RequestTask(FedTask, ABC):
         answered = replace(blank, **answer_fields(completions))
         if self.graded_apart:
             return replace(answered, graded=False)
-        return scored(answered, lambda: self.score(item, completions))
+        declared = self.metrics if type(self).aggregate is RequestTask.aggregate else ()
+        return scored(answered, lambda: self.score(item, completions), declared)
 
     def grade(self, samples: Sequence[Sample]) -> Iterable[Sample]:
         """Tasks with graded_apart score here, from what the journal holds."""
@@ -289,10 +291,13 @@ def answer_fields(completions: Sequence[Completion]) -> dict[str, Json]:
     }
 
 
-def scored(sample: Sample, score: object) -> Sample:
-    """The sample with its scores; a scorer that raises fails this sample and no other."""
+def scored(sample: Sample, score: Callable[[], object], declared: Collection[str] = ()) -> Sample:
+    """The sample with its scores; a scorer that raises, or returns none, fails this sample and no other.
+
+    Args: declared: metrics that are averaged, to which a misspelt name would be lost; empty: any name will do.
+    """
     try:
-        return replace(sample, scores=dict(score()), graded=True)  # type: ignore[operator]
+        return replace(sample, scores=check_scores(score(), declared), graded=True)
     except (Exception, SystemExit) as exc:  # noqa: BLE001  scorers are plug-in code
         return replace(sample, error=f"scorer: {type(exc).__name__}: {exc}", graded=True)
 

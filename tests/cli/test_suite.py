@@ -137,6 +137,27 @@ def test_a_scorer_that_raises_fails_its_sample_and_no_other(suite, tmp_path, tin
     assert (metric.value, metric.n, metric.n_failed) == (1.0, 3, 1)
 
 
+def test_a_task_that_returns_no_score_fails_its_sample_and_no_other(tmp_path, tiny_llama, capsys) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from harness.records import Sampling, Score\n"
+        "from harness.tasks import Item, MetricSpec, RequestTask\n"
+        "class Mine(RequestTask):\n"
+        "    metrics = {'right': MetricSpec()}\n"
+        "    defaults = Sampling(max_tokens=2)\n"
+        "    def items(self): return [Item(name, {}) for name in 'abc']\n"
+        "    def requests(self, item): return self.ask('Is it?')\n"
+        "    def score(self, item, completions): return {'right': 1.0 if item.id == 'b' else Score(1.0)}\n",
+        "utf-8",
+    )
+    runs = tmp_path / "runs"
+    command = ["eval", "--tasks", f"{tmp_path}/mine.py:Mine", str(tiny_llama), "--runs", str(runs)]
+    assert run([*command, "--threads", "1"]) == 3
+    assert "score() returned 1.0 for 'right'; return Score(...)" in capsys.readouterr().out
+    (record,) = Store(runs).runs()
+    metric = record.metrics["Mine"]["right"]
+    assert (metric.value, metric.n, metric.n_failed) == (1.0, 2, 1)
+
+
 JUDGED = SUITE.replace("contains", "[contains, {name: judge, rubric: Is it brief}]").replace("4", "2")
 
 

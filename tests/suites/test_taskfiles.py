@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput, UnknownName
+from harness.records import Score
+from harness.scores import check_scores
 from harness.suitefile import adhoc_suite, load_suite
 from harness.taskfiles import check_known, code_of, load_task
 from tests.suites.conftest import run_whole
@@ -126,6 +128,43 @@ def test_a_task_of_the_wrong_types_is_told_what_is_wanted(tmp_path, context, old
     with pytest.raises(BadInput, match=message) as caught:
         run_whole(load_task(spec.ref, context(None)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [
+        ('{"right": 1.0}', "score() returned 1.0 for 'right'; return Score(...)"),
+        ("1.0", "score() returned 1.0; return {'right': Score(1.0)}"),
+        ("None", "score() returned None; return {'right': Score(1.0)}"),
+        ("{1: Score(1.0)}", "a metric of the name 1; a name is text"),
+        ('{"right": Score("1")}', "score() returned Score('1') for 'right'; a value is a number, or None"),
+        (
+            '{"rihgt": Score(1.0)}',
+            "score() returned 'rihgt', which is no metric of the task; did you mean 'right'? metrics: right",
+        ),
+    ],
+)
+def test_a_score_that_is_none_fails_its_sample_and_no_other(tmp_path, context, returned, error) -> None:
+    good, bad = 'Item("0", {}, "yes")', 'Item("1", {}, "no")'
+    code = ONE_ITEM.replace(f"[{good}]", f"[{good}, {bad}]")
+    code += f'    def score(self, item, completions):\n        if item.id == "1": return {returned}\n'
+    code += '        return {"right": Score(1.0), "more": Score(0.5)}\n'
+    (tmp_path / "mytask.py").write_text(code, "utf-8")
+    (spec,) = adhoc_suite([f"{tmp_path}/mytask.py:Mine"]).tasks
+    task = load_task(spec.ref, context(None))
+    right, wrong = run_whole(task)
+    assert (right.error, right.scores["right"].value, right.scores["more"].value) == (None, 1.0, 0.5)
+    assert error in str(wrong.error)
+    assert "\n" not in str(wrong.error)
+    metric = task.aggregate([right, wrong])["right"]
+    assert (metric.value, metric.n, metric.n_failed) == (1.0, 1, 1)
+
+
+def test_numbers_of_numpy_and_none_are_scores() -> None:
+    numpy = pytest.importorskip("numpy")
+    found = check_scores({"a": Score(numpy.float32(0.5)), "b": Score(None, error="no answer")}, ["a"])
+    assert found == {"a": Score(0.5), "b": Score(None, error="no answer")}
+    assert type(found["a"].value) is float
 
 
 def test_items_may_come_one_by_one(tmp_path, context) -> None:
