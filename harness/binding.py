@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import registry
 from harness.adapters import adapter_specs
 from harness.answers.cache import Answers
+from harness.chat import check_template
 from harness.checkpoints import resolve, tokenizer_folder, unique_names
 from harness.datasets import Datasets
 from harness.endpoints import is_endpoint
@@ -90,21 +91,24 @@ class Binder:
     def check(self) -> None:
         """Load every suite's data once and hold what it asks against every checkpoint, before any model is loaded.
 
-        Raises: UserError: a dataset, an option or a metric that cannot be used; a chat without a chat template.
+        Raises: UserError: a dataset, an option or a metric that cannot be used; a chat without a chat template, or with
+            one that refuses every chat.
         """
         shared = self.shared_engine(self.checkpoints[0])
         for number, spec in enumerate(self.suites):
             bound = self._checked[number] = self.bind(self.checkpoints[0], spec, shared)
             chats = [label for label, task in bound.tasks.items() if getattr(task, "chat", False) is True]
             for checkpoint in self.checkpoints:
-                if is_endpoint(checkpoint.spec):
+                if not chats or is_endpoint(checkpoint.spec):
                     continue  # the server's template: known when it is asked
-                if chats and not has_chat_template(Path(tokenizer_folder(checkpoint))):
+                folder = Path(tokenizer_folder(checkpoint))
+                if not has_chat_template(folder):
                     raise BadCheckpoint(
                         f"task {chats[0]!r} of suite {spec.name!r} is a chat and {checkpoint.name!r} has no chat "
                         "template; give one (chat_template.jinja beside the tokenizer) or ask in plain text with "
                         "--chat off"
                     )
+                check_template(folder, checkpoint.name)
 
     def under(self, strategy: Strategy) -> Binder:
         """The same plan, resolved already, for tasks that ask through another strategy."""

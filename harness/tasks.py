@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar, NamedTuple
 
+from harness.chat import render
 from harness.errors import BadCheckpoint, BadInput, EngineError
 from harness.feeding import FedTask, Question, pieces
 from harness.hashing import hash_json
@@ -185,7 +186,7 @@ class RequestTask(FedTask, ABC):
     def encode(self, text: str | Sequence[Mapping[str, str]]) -> tuple[str, tuple[int, ...]]:
         """Prompt text and its token ids, through the chat template where the task is a chat.
 
-        Raises: BadCheckpoint: a chat task and a tokenizer without a template.
+        Raises: BadCheckpoint: a chat task and a tokenizer without a template, or with one that refuses.
         """
         tokenizer = self.engine.tokenizer
         if not self.in_chat:
@@ -197,7 +198,7 @@ class RequestTask(FedTask, ABC):
                 "give one (chat_template.jinja beside the tokenizer) or ask in plain text with --chat off"
             )
         turns = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
-        rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        rendered = render(tokenizer, turns, self._checkpoint_name())
         # The template writes its own special tokens: adding them again would double the BOS.
         return rendered, encoder_of(tokenizer).encode([rendered], special=False)[0]
 

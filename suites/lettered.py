@@ -25,6 +25,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
+from harness.chat import render
 from harness.errors import BadInput
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
@@ -120,7 +121,7 @@ class Lettered(RequestTask):
         if self.context.chat != "auto" or not tokenizer.chat_template or not isinstance(text, str):
             return super().encode(text)
         turns = [{"role": "user", "content": text.removesuffix(f"\n{ANSWER}")}]
-        rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        rendered = render(tokenizer, turns, self._checkpoint_name())
         return rendered, tuple(tokenizer.encode(rendered, add_special_tokens=False))
 
     def requests(self, item: Item) -> Asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,30 @@ def test_a_chat_task_without_a_template_is_refused_before_anything_is_scored(
     with pytest.raises(BadCheckpoint, match=r"no chat template.*--chat off"):
         evaluate(plan_for(tiny_llama_plain, tmp_path))
     assert evaluate(plan_for(tiny_llama_plain, tmp_path, chat="off"))[0].n_failed == 0
+
+
+def refusing(folder, source, template):
+    """A copy of a checkpoint with another chat template."""
+    shutil.copytree(source, folder)
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    return folder
+
+
+def test_a_template_that_refuses_every_chat_is_found_before_anything_is_scored(plugin, tiny_llama, tmp_path):
+    stern = refusing(tmp_path / "stern", tiny_llama, "{{ raise_exception('no chats\\nhere') }}")
+    plan = plan_for(tiny_llama, tmp_path / "runs")
+    plan = plan.model_copy(update={"checkpoints": [str(tiny_llama), str(stern)]})
+    with pytest.raises(BadCheckpoint, match=r"'stern' refuses.*: no chats here; .*--chat off") as said:
+        evaluate(plan)
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "runs").exists()
+    assert evaluate(plan_for(stern, tmp_path / "plain", chat="off"))[0].n_failed == 0
+
+
+def test_a_template_that_is_broken_is_one_line_too(plugin, tiny_llama, tmp_path):
+    broken = refusing(tmp_path / "broken", tiny_llama, "{% for m in messages %}{{ m['role'] }}")
+    with pytest.raises(BadCheckpoint, match=r"'broken' refuses .*: .*end of template"):
+        evaluate(plan_for(broken, tmp_path / "runs"))
 
 
 def test_nothing_is_scored_when_one_of_the_checkpoints_cannot_be_asked(

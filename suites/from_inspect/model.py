@@ -26,6 +26,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from harness import chat
 from harness.engines.lazy import LazyEngine
 from harness.errors import BadCheckpoint, BadInput, EngineError, HarnessError
 from harness.protocols import Engine, Strategy
@@ -126,7 +127,7 @@ class HarnessAPI(ModelAPI):
                 "(chat_template.jinja beside the tokenizer) or ask in plain text with --chat off"
             )
         # The template writes its own special tokens: adding them again would double the BOS.
-        return tuple(tokenizer.encode(render(tokenizer, turns), add_special_tokens=False))
+        return tuple(tokenizer.encode(render(tokenizer, turns, self.model_name), add_special_tokens=False))
 
 
 def load_engine(spec: str) -> Engine:
@@ -146,19 +147,20 @@ def harness() -> type[ModelAPI]:
     return HarnessAPI
 
 
-def render(tokenizer: Any, turns: list[dict[str, str]]) -> str:
-    """Text of a conversation; a last turn of the assistant's is gone on with, not closed."""
-    from jinja2 import TemplateError
+def render(tokenizer: Any, turns: list[dict[str, str]], whose: str = "the checkpoint") -> str:
+    """Text of a conversation; a last turn of the assistant's is gone on with, not closed.
 
+    Raises: BadCheckpoint: the template refuses it, with the system message in the first turn too.
+    """
     prefilled = turns[-1]["role"] == "assistant"
-    options = {"tokenize": False, "add_generation_prompt": not prefilled, "continue_final_message": prefilled}
+    options = {"add_generation_prompt": not prefilled, "continue_final_message": prefilled}
     try:
-        return str(tokenizer.apply_chat_template(turns, **options))
-    except TemplateError:
+        return chat.render(tokenizer, turns, whose, **options)
+    except BadCheckpoint:
         if turns[0]["role"] != "system" or len(turns) < 2 or turns[1]["role"] != "user":
             raise
         first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-        return str(tokenizer.apply_chat_template([first, *turns[2:]], **options))
+        return chat.render(tokenizer, [first, *turns[2:]], whose, **options)
 
 
 def plain_text(message: ChatMessage) -> str:

@@ -247,7 +247,7 @@ class InspectTask:
             return "\n\n".join(turn["content"] for turn in turns)
         if engine is None:
             return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
-        return render(engine.tokenizer, turns)
+        return render(engine.tokenizer, turns, self._checkpoint_name)
 
     def run(self, todo: Sequence[str], record: Record) -> None:
         """Epoch by epoch, each with a seed of its own, since draws depend on seed and prompt alone."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from lm_eval import utils
@@ -18,6 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 
+from harness.chat import render
 from harness.errors import BadCheckpoint, BadInput
 from harness.protocols import Engine, Strategy, Tokenizer
 from harness.records import (
@@ -96,12 +98,16 @@ class HarnessLM(TemplateLM):
     def max_gen_toks(self) -> int:
         return MAX_GEN_TOKS
 
+    @property
+    def _checkpoint_name(self) -> str:
+        return Path(str(getattr(self.tokenizer, "name_or_path", ""))).name or "the checkpoint"
+
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Render messages; a template that refuses a system turn gets the others, as in lm-eval.
 
-        Raises: BadCheckpoint: the tokenizer has no chat template.
+        Raises: BadCheckpoint: the tokenizer has no chat template, or one that refuses the other turns too.
         """
         from jinja2.exceptions import TemplateError
 
@@ -111,15 +117,14 @@ class HarnessLM(TemplateLM):
                 "give one (chat_template.jinja beside the tokenizer) or ask in plain text with --chat off"
             )
         how = {
-            "tokenize": False,
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": not add_generation_prompt,
         }
         try:
-            return str(self.tokenizer.apply_chat_template(chat_history, **how))
+            return str(self.tokenizer.apply_chat_template(chat_history, tokenize=False, **how))
         except TemplateError:
             turns = [message for message in chat_history if message["role"] != "system"]
-            return str(self.tokenizer.apply_chat_template(turns, **how))
+            return render(self.tokenizer, turns, self._checkpoint_name, **how)
 
     # Tokens: many texts at a time
 
