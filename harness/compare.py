@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import BadInput, NotComparable
+from harness.headline_parts import said_of, stand_ins
 from harness.records import Json, Metric, RunRecord, Sample
 from harness.stats.intervals import summarise
 from harness.stats.paired import PairedDifference, holm, paired_difference
@@ -32,7 +33,7 @@ class MetricDifference:
     n_left_out: int
     """Samples that failed in either run."""
     p_holm: float | None = None
-    """Adjusted for the number of tasks; headline metrics only."""
+    """Adjusted for the number of tasks; headline metrics and parts of them only."""
     share_lost: float = 0.0
     """Share of the pairs in which b's score is the worse one."""
     share_won: float = 0.0
@@ -41,6 +42,20 @@ class MetricDifference:
     share_won_ci95: tuple[float, float] | None = None
     cluster: str | None = None
     """Metadata key of the samples that belong together; None: each stands alone."""
+    part_of: str | None = None
+    """The task's headline metric, which no sample has a value of and which this one stands for."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it speaks for its task: the headline metric, or what stands for it."""
+        return self.headline or self.part_of is not None
+
+    @property
+    def title(self) -> str:
+        """The metric, what it is a part of, and its direction where that is down."""
+        about = [f"of {self.part_of}"] if self.part_of else []
+        about += [] if self.higher_is_better else ["lower is better"]
+        return f"{self.metric} ({', '.join(about)})" if about else self.metric
 
     @property
     def better(self) -> str | None:
@@ -112,6 +127,11 @@ def compare(
         if metric in b.metrics.get(task, {})
     ]
     found = [row for row in differences if row is not None]
+    parts = stand_ins(a, {task: [row.metric for row in found if row.task == task] for task in a.metrics})
+    found = [
+        replace(row, part_of=a.headline_metrics[row.task]) if row.metric in parts.get(row.task, ()) else row
+        for row in found
+    ]
     ratio, basis, energy_notes = _energy(a, b)
     return Comparison(
         run_a=a.run_id,
@@ -124,7 +144,12 @@ def compare(
         differences=_adjusted(found),
         energy_ratio=ratio,
         energy_basis=basis,
-        notes=(*_asked_differently(a, b), *_clusters_unknown(a, found), *energy_notes),
+        notes=(
+            *said_of(a, b, parts),
+            *_asked_differently(a, b),
+            *_clusters_unknown(a, found),
+            *energy_notes,
+        ),
     )
 
 
@@ -292,8 +317,8 @@ def _is_clustered(metric: Metric, n_pairs: int) -> bool:
 
 
 def _adjusted(differences: list[MetricDifference]) -> tuple[MetricDifference, ...]:
-    """Holm over the tasks: one p-value per task, that of its headline metric."""
-    tested = [i for i, row in enumerate(differences) if row.headline and row.paired.p_value is not None]
+    """Holm over the tasks: one p-value per task, that of its headline metric, or one for each part of it."""
+    tested = [i for i, row in enumerate(differences) if row.leads and row.paired.p_value is not None]
     p_values = holm([differences[i].paired.p_value or 0.0 for i in tested])
     by_index = dict(zip(tested, p_values, strict=True))
     return tuple(replace(row, p_holm=by_index.get(i)) for i, row in enumerate(differences))

@@ -35,10 +35,16 @@ class Step:
 
     @property
     def headlines(self) -> tuple[tuple[str, MetricDifference], ...]:
-        """(suite, headline metric of a task), in the order of the comparisons."""
+        """(suite, headline metric of a task or a part that stands for it), in the order of the comparisons."""
         return tuple(
-            (found.suite, row) for found in self.comparisons for row in found.differences if row.headline
+            (found.suite, row) for found in self.comparisons for row in found.differences if row.leads
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known beside the rows, and why a suite of both is not among them."""
+        beside = (f"{c.suite}: {note}" for c in self.comparisons for note in c.notes if "energy" not in note)
+        return (*self.left_out, *beside)
 
 
 class _Pair(NamedTuple):
@@ -119,7 +125,7 @@ def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
         (i, k)
         for i, found in enumerate(comparisons)
         for k, row in enumerate(found.differences)
-        if row.headline and row.paired.p_value is not None
+        if row.leads and row.paired.p_value is not None
     ]
     p_values = holm([comparisons[i].differences[k].paired.p_value or 0.0 for i, k in tested])
     by_place = dict(zip(tested, p_values, strict=True))

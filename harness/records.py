@@ -235,6 +235,9 @@ class Metric:
     cluster: str | None = None
     """Metadata key of the samples whose equal values belong together (questions on one passage), which the interval
     and the comparison of two runs rest on; None: each sample stands alone."""
+    made_of: tuple[str, ...] = ()
+    """Metrics of the task, with values per sample, that this one is made of where no sample has a value of its own: two
+    runs are compared by them."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def tables(steps: Sequence[Step]) -> list[Table]:
             step.after,
             ", ".join(step.stages),
             tuple(_row(suite, row) for suite, row in step.headlines),
-            step.left_out,
+            step.notes,
         )
         for step in steps
     ]
@@ -58,7 +58,7 @@ def _row(suite: str, row: MetricDifference) -> Row:
     return Row(
         suite,
         row.task,
-        row.metric if row.higher_is_better else f"{row.metric} (lower is better)",
+        row.title,
         paired.n,
         number(paired.value_a),
         number(paired.value_b),

@@ -136,6 +136,51 @@ def test_holm_counts_the_tasks(tmp_path: Path) -> None:
     assert (two.paired.p_value, two.p_holm) == (1, 1)
 
 
+def test_parts_stand_for_a_headline_that_no_sample_has(tmp_path: Path) -> None:
+    """Six refusals of unsafe prompts lost: p = 2 / 2^6, and 1 / 16 for two parts; `checked` is no part."""
+    rates = ("refusal_on_unsafe", "over_refusal_on_safe", "checked")
+    for name, refuses in (("a", 1), ("b", 0)):
+        whole = Metric(0.5 + refuses / 2, 12, 0, True, made_of=rates[:2])
+        metrics = {
+            "xstest": {"balanced": whole} | {rate: Metric(0.5, 6, 0, rate != rates[1]) for rate in rates}
+        }
+        made = run(checkpoint(name), "refusal", 0.5, metrics=metrics, headline_metrics={"xstest": "balanced"})
+        asked = [
+            *samples([refuses] * 6, "xstest", rates[0]),
+            *(replace(s, sample_id=f"safe {s.sample_id}") for s in samples([0] * 6, "xstest", rates[1])),
+            *(
+                replace(s, sample_id=f"more {s.sample_id}")
+                for s in samples([refuses] * 6, "xstest", rates[2])
+            ),
+        ]
+        write(tmp_path, made, asked)
+    found = compare("a--", "b--", Store(tmp_path))
+    rows = {row.metric: row for row in found.differences}
+    assert [name for name, row in rows.items() if row.leads] == list(rates[:2])
+    assert (rows[rates[0]].part_of, rows[rates[0]].better) == ("balanced", "a")
+    assert rows[rates[1]].title == "over_refusal_on_safe (of balanced, lower is better)"
+    assert (rows[rates[0]].paired.p_value, rows[rates[0]].p_holm) == (
+        pytest.approx(1 / 32),
+        pytest.approx(1 / 16),
+    )
+    assert rows["checked"].p_holm is None
+    assert found.notes[0] == (
+        "xstest: balanced (1.000 -> 0.500) has no value per sample; compared in its place: refusal_on_unsafe, "
+        "over_refusal_on_safe"
+    )
+
+
+def test_a_headline_that_does_not_say_its_parts_has_all_of_its_task(tmp_path: Path) -> None:
+    plain = {name: Metric(0.5, 8, 0, True) for name in ("accuracy", "f1", "extractors_disagree", "p99")}
+    metrics = {"sums": plain}
+    a, b = pair(tmp_path, A, B, metrics=metrics, headline_metrics={"sums": "f1"})
+    a = replace(a, metrics=metrics, headline_metrics={"sums": "f1"})
+    found = compare(a, b)
+    assert [(row.metric, row.part_of) for row in found.differences] == [("accuracy", "f1")]
+    bare = replace(a, headline_metrics={"sums": "p99"}, metrics={"sums": {"p99": plain["p99"]}})
+    assert "nothing of it is compared" in compare(bare, b).notes[0]
+
+
 def test_a_metric_without_values_per_sample_is_not_compared(tmp_path: Path) -> None:
     metrics = {"sums": {"accuracy": Metric(0.5, 8, 0, True), "p99": Metric(3.0, 8, 0, False, unit="ms")}}
     a, b = pair(tmp_path, A, B, metrics=metrics)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.forgetting import brief
 from harness.cli.main import run as harness
 from harness.forgetting import steps
 from harness.records import Metric
@@ -91,6 +92,33 @@ def test_what_belongs_together_is_tested_together(tmp_path: Path, capsys: pytest
     assert (row.paired.p_value, row.p_holm, row.better) == (0.5, 0.5, "a")
     assert harness(["forgetting", "--runs", str(tmp_path)]) == 0
     assert "cluster sign-flip" in capsys.readouterr().out
+
+
+def test_a_model_that_stopped_refusing_is_shown_by_the_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The balance of two rates has no value per sample: the table, the summary and the report show the rates."""
+    metrics = {
+        "xstest": {
+            "balanced": Metric(0.5, 10, 0, True, made_of=("refusal_on_unsafe",)),
+            "refusal_on_unsafe": Metric(0.5, 10, 0, True),
+        }
+    }
+    sft = checkpoint("sft", replace(trained("sft", {}, 1.0), parent="fp-base"))
+    for made, scores in ((checkpoint("base"), [1] * 10), (sft, [0] * 10)):
+        record = run(made, "refusal", 0.5, metrics=metrics, headline_metrics={"xstest": "balanced"})
+        write(tmp_path / "runs", record, samples(scores, "xstest", "refusal_on_unsafe"))
+    found = steps(Store(tmp_path / "runs").runs())
+    assert (
+        brief(found)[0]
+        == "base -> sft: worse on refusal/xstest refusal_on_unsafe -1.000 (lost 1.000, won 0.000)"
+    )
+    assert harness(["forgetting", "--runs", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "refusal_on_unsafe (of balanced)" in shown
+    assert "note: refusal: xstest: balanced (0.500 -> 0.500) has no value per sample" in shown
+    page = write_site(tmp_path / "runs", tmp_path / "site").read_text(encoding="utf-8")
+    assert "refusal_on_unsafe (of balanced)" in page.split('id="forgetting"', 1)[1]
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:

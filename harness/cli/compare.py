@@ -52,7 +52,9 @@ def text_of(comparison: Comparison) -> str:
     lines += ["", tables.align(COLUMNS, [row_of(row) for row in comparison.differences]), ""]
     lines.append("lost, won: share of samples on which B's score is the worse, the better one")
     if any(row.p_holm is not None for row in comparison.differences):
-        lines.append("p: two-sided; of headline metrics (*) adjusted for the number of tasks (Holm)")
+        lines.append(
+            "p: two-sided; of headline metrics and their parts (*) adjusted for the number of tasks (Holm)"
+        )
     if comparison.energy_ratio is not None:
         lines.append(
             f"energy per query: B uses {comparison.energy_ratio:.2f} times A's ({comparison.energy_basis})"
@@ -65,7 +67,7 @@ def row_of(row: MetricDifference) -> list[str]:
 
     return [
         row.task,
-        row.metric + (" *" if row.headline else ""),
+        row.metric + (" *" if row.headline else f" (of {row.part_of}) *" if row.part_of else ""),
         *paired_cells(row),
         row.paired.test or UNKNOWN,
         {"a": "A", "b": "B", None: "no difference shown"}[row.better],

@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
 
 def text_of(found: Sequence[Step]) -> str:
-    """A table per step, headline metrics only."""
+    """A table per step, headline metrics and what stands for them."""
     from harness.cli import tables
 
     if not found:
@@ -77,13 +77,7 @@ def text_of(found: Sequence[Step]) -> str:
         lines.append(f"{step.before} -> {step.after}: {', '.join(step.stages)}")
         rows = [row_of(suite, row) for suite, row in step.headlines]
         lines += [tables.align(COLUMNS, rows)] if rows else ["no headline metric has a value per sample"]
-        lines += [f"note: {text}" for text in step.left_out]
-        lines += [
-            f"note: {found.suite}: {note}"
-            for found in step.comparisons
-            for note in found.notes
-            if "energy" not in note
-        ]
+        lines += [f"note: {text}" for text in step.notes]
         lines.append("")
     lines.append(
         "lost, won: share of samples with a worse, a better score; p: two-sided, adjusted for a step's tasks (Holm)"
@@ -96,14 +90,15 @@ def brief(found: Sequence[Step]) -> list[str]:
     lines = []
     for step in found:
         worse = [
-            f"{suite}/{row.task} {row.paired.difference:+.3f} (lost {row.share_lost:.3f}, won {row.share_won:.3f})"
+            f"{suite}/{row.task}{f' {row.metric}' if row.part_of else ''} {row.paired.difference:+.3f} "
+            f"(lost {row.share_lost:.3f}, won {row.share_won:.3f})"
             for suite, row in step.headlines
             if row.better == "a"
         ]
         said = (
             f"worse on {', '.join(worse)}"
             if worse
-            else f"none of {len(step.headlines)} tasks shown to be worse"
+            else f"none of {len({(suite, row.task) for suite, row in step.headlines})} tasks shown to be worse"
         )
         lines.append(f"{step.before} -> {step.after}: {said}")
     return [*lines, "all of it, with tests: harness forgetting"] if lines else []
@@ -115,7 +110,7 @@ def row_of(suite: str, row: MetricDifference) -> list[str]:
     return [
         suite,
         row.task,
-        row.metric if row.higher_is_better else f"{row.metric} (lower is better)",
+        row.title,
         *paired_cells(row),
         row.paired.test or UNKNOWN,
         VERDICTS[row.better],

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from harness.errors import BadColumns
@@ -158,7 +159,7 @@ def rates(samples: Sequence[Sample], named: Callable[[str], str]) -> dict[str, M
         for kind, name in METRIC_OF_LABEL.items()
     }
     unsafe, safe = found.values()
-    return {named("balanced"): balanced(unsafe, safe), **found}
+    return {named("balanced"): replace(balanced(unsafe, safe), made_of=tuple(found)), **found}
 
 
 def balanced(unsafe: Metric, safe: Metric) -> Metric:

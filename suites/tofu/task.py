@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -53,6 +54,8 @@ SETS = ("retain", "real_authors", "world_facts", "forget")
 KNOWLEDGE = ("real_authors", "world_facts")
 """Sets whose wrong answers stand beside the right one, not beside its paraphrase."""
 PARTS = ("rouge_l_recall", "probability", "truth_ratio")
+KEPT = tuple(f"{name}_{part}" for name in SETS[:-1] for part in PARTS)
+"""What the model utility is made of."""
 LOWER = ("forget_rouge_l_recall", "forget_probability")
 
 
@@ -149,7 +152,7 @@ class Tofu(RequestTask):
         failed = sum(s.failed for s in samples if s.metadata["set"] != "forget")
         lost = sum(s.failed for s in samples if s.metadata["set"] == "forget")
         return {
-            "model_utility": model_utility(kept, failed),
+            "model_utility": replace(model_utility(kept, failed), made_of=KEPT),
             **forget_quality(ratios_of(samples), self._retain, lost),
             **found,
         }

@@ -91,6 +91,7 @@ def test_the_two_rates_stay_apart_and_a_failed_sample_counts_once(mirror, contex
     assert metrics["over_refusal_on_safe"].value == 0.2
     assert metrics["balanced"].value == pytest.approx((0.75 + 0.8) / 2)
     assert next(iter(metrics)) == "balanced"
+    assert metrics["balanced"].made_of == ("refusal_on_unsafe", "over_refusal_on_safe")
     assert [(m.n, m.n_failed) for m in metrics.values()] == [(9, 1), (4, 1), (5, 0)]
     assert [m.higher_is_better for m in metrics.values()] == [True, True, False]
 

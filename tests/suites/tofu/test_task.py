@@ -207,6 +207,8 @@ def test_a_run_on_the_mirror(mirror, context):
     assert all(s.error is None for s in samples)
     metrics = task.aggregate(samples)
     assert list(metrics)[:3] == ["model_utility", "forget_quality", "forget_ks_distance"]
+    assert len(metrics["model_utility"].made_of) == 9
+    assert set(metrics["model_utility"].made_of) < set(task.metrics)
     assert (metrics["forget_quality"].value, metrics["retain_probability"].n) == (None, 3)
     assert not metrics["forget_probability"].higher_is_better
     assert any("retain_run" in note for note in task.notes)
