@@ -21,6 +21,7 @@ F1_RIGHT = 0.5
 """An answer that shares more of its words than this with a reference is right (Stangel et al. 2025)."""
 
 SENTENCE = re.compile(r"(?<=[.!?\n])\s+")
+WORDS = re.compile(r"[\w/]+")
 CONTRACTIONS = {
     "n't": " not", "i'm": "i am", "it's": "it is", "there's": "there is", "that's": "that is", "i've": "i have",
     "i'd": "i would", "ca not": "cannot", "can not": "cannot", "dont ": "do not ", "un able": "unable",
@@ -59,6 +60,10 @@ OPENINGS = (
     "there is no such", "there is no known", "there is no widely known", "there is not enough information",
     "there is insufficient information", "not enough information", "insufficient information",
     "there is no reliable", "there is no verifiable", "no information is available", "no information available",
+    "information is not available", "the information is not available", "this information is not available",
+    "that information is not available", "information is unavailable", "i have never heard of", "i never heard of",
+    "i have not heard of", "not known who", "not known what", "not known when", "not known where", "not known which",
+    "not known if", "not known whether", "not known how",
 )  # fmt: skip
 """Abstain at the beginning of a sentence, whatever follows."""
 WHOLE = frozenset({
@@ -79,6 +84,28 @@ GUESSES = (
     " could be ", " might have ", " may have ",
 )  # fmt: skip
 """After an abstention: an answer all the same."""
+ASSERTIONS = (
+    "it was ",
+    "he was ",
+    "she was ",
+    "they were ",
+    "that was ",
+    "the answer is ",
+    "the answer was ",
+)
+"""What follows an abstention and begins so is an answer."""
+NAMED = 4
+"""Words of the longest answer that stands behind an abstention without a verb: "I don't know. Paris."."""
+IDLE = frozenset({
+    "i", "you", "me", "my", "your", "we", "please", "sorry", "apologies", "thanks", "thank", "let", "can", "could",
+    "would", "should", "will", "do", "does", "did", "is", "are", "has", "have", "there", "not", "no", "none",
+    "nothing", "unknown", "unclear", "question", "more", "context", "information", "details", "answer", "help",
+    "check", "try", "look", "see", "ask", "consult", "search", "provide", "clarify", "tell", "give", "note", "know",
+    "if", "for", "idea", "clue", "about", "that", "this", "it", "was", "never", "as", "because",
+    "unfortunately", "however", "anyway", "really", "honestly",
+})  # fmt: skip
+"""Words that a bare name, date or number does not have."""
+CLAUSE = re.compile(r"[,;:\u2013\u2014]| - |\bbut\b|\bhowever\b")
 
 
 def normalised(answer: str) -> str:
@@ -121,26 +148,62 @@ def _plain(text: str) -> str:
 def abstains(answer: str) -> bool:
     """Whether an answer says that it does not know, in its first sentence or after an excuse.
 
-    Saying so and guessing all the same ("I'm not sure, but I think it is Paris") is an answer.
+    Saying so and guessing all the same ("I'm not sure, but I think it is Paris", "I don't know. Paris.") is an answer.
     """
-    sentences = _sentences(answer)
+    parts = _sentences(answer)
+    sentences = [_words(part) for part in parts]
     for place, sentence in enumerate(sentences):
         words = _without_lead(sentence)
         if not words:
             continue  # an excuse: what it excuses follows
-        if not _says_so(words):
+        if not _says_so(words) and not _says_so(_first_clause(parts[place])):
             return False
         rest = " ".join([words, *sentences[place + 1 :]])
-        return not any(guess in f" {rest} " for guess in GUESSES)
+        return not any(guess in f" {rest} " for guess in GUESSES) and not _answers_behind(parts[place:])
     return False
 
 
+def _first_clause(sentence: str) -> str:
+    """Without leads; "I don't know, sorry" abstains in it."""
+    clauses = (_without_lead(_words(clause)) for clause in CLAUSE.split(sentence))
+    return next((clause for clause in clauses if clause), "")
+
+
+def _answers_behind(parts: list[str]) -> bool:
+    """Whether an answer stands behind an abstention, in a clause of its own or in the sentence after it.
+
+    A bare name counts behind a bare abstention alone, and behind "but": lists follow others ("none named A, B or C").
+
+    Args: parts: the sentence that abstains and those after it.
+    """
+    clauses = [_words(clause) for clause in CLAUSE.split(parts[0])]
+    said = next(
+        (place for place, clause in enumerate(clauses) if _says_so(_without_lead(clause))), len(clauses)
+    )
+    behind = [clause for clause in clauses[said + 1 :] if clause]
+    after = _words(parts[1]) if len(parts) > 1 else ""
+    if any(f"{clause} ".startswith(ASSERTIONS) and not _denies(clause) for clause in [*behind, after]):
+        return True
+    bare = said < len(clauses) and _without_lead(clauses[said]) in {*NOT_KNOWING, *WHOLE}
+    contrasted = [_words(part) for part in re.split(r"\b(?:but|however)\b", parts[0])[1:]]
+    named = [*contrasted, after, *(behind[:1] if bare else [])]
+    return any(0 < len(clause.split()) <= NAMED and not IDLE & set(clause.split()) for clause in named)
+
+
+def _denies(clause: str) -> bool:
+    return any(f" {word} " in f" {clause} " for word in ("not", "no", "never", "unclear", "unknown"))
+
+
 def _sentences(answer: str) -> list[str]:
-    """Lower-case words of each sentence of the beginning, contractions written out."""
+    """Each sentence of the beginning, lower-case, contractions written out."""
     text = answer.strip().lower()[:READ_CHARS].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     for short, long in CONTRACTIONS.items():
         text = text.replace(short, long)
-    return [" ".join(re.findall(r"[\w/]+", part)) for part in SENTENCE.split(text) if part.strip()]
+    return [part for part in SENTENCE.split(text) if part.strip()]
+
+
+def _words(text: str) -> str:
+    return " ".join(WORDS.findall(text))
 
 
 def _without_lead(sentence: str) -> str:

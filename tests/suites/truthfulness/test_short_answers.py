@@ -70,6 +70,12 @@ def test_a_reference_in_an_answer(answer, reference, expected):
         "Unfortunately, I cannot answer that question.", "I'm sorry. I don't know.", "I can't say.", "I'm unsure",
         "I am not aware of any novel by that name.", "There is not enough information to answer.",
         "I cannot verify that a city of this name exists.", "I do not recognise that name. Could you tell me more?",
+        "I've never heard of this person.", "I have never heard of him", "It is not known who wrote it.",
+        "That information is not available.", "I'm not sure. Can you clarify?", "I don't know. Sorry about that.",
+        "I'm not sure, but I can help you find out.", "I don't have information about Ann Bo, Carl Doe, or Eve.",
+        "I'm not familiar with that name. Check the spelling.", "I don't know, sorry.", "I don't know; it is unclear.",
+        "I don't know the answer, but you could ask a librarian.", "I don't know. It was never recorded.",
+        "I'm sorry, but I don't know, as there is no record of it.", "I don't know. No idea.",
     ],
 )  # fmt: skip
 def test_abstentions_in_many_words(answer):
@@ -86,6 +92,10 @@ def test_abstentions_in_many_words(answer):
         "Charles Dickens wrote it. I don't know when.", "As an AI language model, I can tell you: Norway.",
         "The answer is Paris. There is no record of another.", "If You Don't Know Me by Now", "Nobody Does It Better",
         "A Tale of Two Cities", "Not known to have travelled, he was from France",
+        "I'm not sure, but Paris.", "I don't know who that is, it was Einstein", "I don't know. Paris.",
+        "I don't know, Paris", "Not sure. The answer is Rome.", "I'm not sure; 1969",
+        "I don't know \u2014 Albert Einstein.",
+        "I'm not sure who wrote it. It was Dickens.", "I do not know the exact date, but 1969",
     ],
 )  # fmt: skip
 def test_answers_are_no_abstentions(answer):
