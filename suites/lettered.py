@@ -36,13 +36,18 @@ INSTRUCTION = "Answer with the letter of the right choice alone."
 ANSWER = "Answer:"
 ONE_OF_SEVERAL = {"truthfulqa_mc2": "truthfulqa_mc1", "truthfulqa": "truthfulqa_mc1"}
 """Tasks with several right choices, and the one on the same questions that has one."""
+NO_ARTICLE = r"(?!(?<=[AI])[ \t]{1,3}(?!(?i:because|is|since|as|seems|would|and|or)\b)\w)"
+"""Behind a capital: "A cat" and "I think" name no letter, "A because" does."""
+LEADS = (
+    r"answer|choice|option|I(?:['\u2019]d| would)? (?:say|think|believe|choose|pick)(?: it)?(?:['\u2019]s)?"
+)
 SAYS = re.compile(
-    r"\b(?i:answer|choice|option)\b\s{0,3}(?i:is)?\s{0,3}:?\s{0,3}\W{0,3}"
-    r"(?:([A-Z])(?![\w'])|([a-z])(?=[^\w\s']|\s{0,3}$))",
+    rf"\b(?i:{LEADS})(?!\w)\s{{0,3}}(?i:is)?\s{{0,3}}:?\s{{0,3}}\W{{0,3}}"
+    rf"(?:([A-Z])(?![\w'\u2019]){NO_ARTICLE}|([a-z])(?=[^\w\s'\u2019]|\s{{0,3}}$))",
     re.MULTILINE,
 )
 """A small letter is one at the end of a line or before a mark: "the answer is a cat" names none."""
-OPENS = re.compile(r"\W{0,20}([A-Z])(?![\w'])")
+OPENS = re.compile(rf"\W{{0,20}}([A-Z])(?![\w'\u2019]){NO_ARTICLE}")
 
 
 def letter_of(answer: str, n: int) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from suites.lettered import letter_of
@@ -51,6 +53,19 @@ def test_enough_are_compared():
         ("<think>ANSWER: A", None),  # thinking that never ended is no answer
         ("The answer is a cat.", None),
         ("The answer is a matter of taste; option b", "B"),
+        ("A cat.", None),
+        ("A person cannot be determined", None),
+        ("The answer is A cat.", None),
+        ("A\nThe first of them.", "A"),
+        ("A", "A"),
+        ("A: a cat", "A"),
+        ("A because it is first", "A"),
+        ("A is right", "A"),
+        ("B it is", "B"),
+        ("I think B", "B"),
+        ("I would say (C)", "C"),
+        ("I\u2019d say it's D.", "D"),
+        ("I think a cat", None),
         ("Because of this", None),
         ("A's are common", None),
         ("The answer isn't B", None),
@@ -67,3 +82,12 @@ def test_other_forms(answer, ours):
 def test_any_answer_gives_a_letter_that_was_shown_or_none():
     assert {letter_of(answer, 4) for answer in SHORT} == {None, "A", "B"}
     assert sum(letter_of(answer, 4) is not None for answer in SHORT) > 10
+
+
+@pytest.mark.parametrize(
+    "text", ["x answer" + " " * 50_000 + "!!!!", "answer " * 20_000, "A " * 50_000, "(" * 50_000]
+)
+def test_long_answers_are_read_at_once(text):
+    began = time.perf_counter()
+    letter_of(text, 4)
+    assert time.perf_counter() - began < 1.0
