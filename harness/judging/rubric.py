@@ -30,7 +30,7 @@ class Rubric(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Part of the metric's name")
     text: str = Field(min_length=1, description="What to grade by, as the judge reads it")
-    low: int = Field(default=1, description="Lowest grade")
+    low: int = Field(default=1, description="Lowest grade, 0 or more")
     high: int = Field(default=5, description="Highest grade, and the best")
     levels: dict[int, str] = Field(default_factory=dict, description="grade -> what it stands for")
 
@@ -38,6 +38,10 @@ class Rubric(Strict):
     def _scale(self) -> Rubric:
         if not self.low < self.high or self.high - self.low > 100:
             raise ValueError(f"the scale {self.low}..{self.high} has no 2 to 101 grades; give low and high")
+        if self.low < 0:
+            raise ValueError(
+                f"low is {self.low}; grades begin at 0 or above: a judge's minus sign is too easily lost"
+            )
         odd = next((level for level in self.levels if not self.low <= level <= self.high), None)
         if odd is not None:
             raise ValueError(f"level {odd} is outside the scale {self.low}..{self.high}")

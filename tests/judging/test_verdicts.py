@@ -108,6 +108,7 @@ def test_a_rubric_file_is_read_and_shown_to_the_judge(tmp_path):
     [
         ("name: help\ntext: ok\nhihg: 5\n", r"rubric.yaml:3: unknown key 'hihg'; did you mean 'high'"),
         ("name: help\ntext: ok\nlow: 5\nhigh: 5\n", r"the scale 5..5"),
+        ("name: help\ntext: ok\nlow: -2\nhigh: 2\n", r"low is -2; grades begin at 0"),
         ("name: help\ntext: ok\nlevels: {9: odd}\n", r"level 9 is outside the scale 1..5"),
         ("name: help\n", r"'text' is missing"),
     ],
