@@ -29,7 +29,7 @@ def steady_state(logs: Sequence[RequestLog], concurrency: int | None) -> Steady 
 
     It begins, in a closed loop, with the first request that took an answered one's place; in an open loop where MSER-5
     cuts off the transient of the end-to-end times. It ends with the last sending; the requests that were in flight
-    then are left out, since the load fell while they were answered.
+    then are left out, whenever they were sent, since the load fell while they were answered.
 
     Args: logs: answered requests. concurrency: None: an open loop.
     """
@@ -37,13 +37,12 @@ def steady_state(logs: Sequence[RequestLog], concurrency: int | None) -> Steady 
     if not ordered:
         return None
     last_s = ordered[-1].sent_s
-    fallen = sum(log.ended_s > last_s for log in ordered)
     times = [log.ended_s - log.scheduled_s for log in ordered]
     begun = concurrency if concurrency is not None else mser5(times)
     if begun is None:
         return None
-    kept = ordered[begun : len(ordered) - fallen]
-    return Steady(kept, kept[0].sent_s, last_s) if len(kept) >= LEAST else None
+    kept = [log for log in ordered[begun:] if log.ended_s <= last_s]
+    return Steady(kept, ordered[begun].sent_s, last_s) if len(kept) >= LEAST else None
 
 
 def mser5(values: Sequence[float]) -> int | None:

@@ -52,6 +52,17 @@ def test_an_open_loop_over_capacity_has_no_steady_state():
     assert len(steady.logs) >= 90
 
 
+def test_what_was_in_flight_at_the_last_sending_is_left_out_whenever_it_was_sent():
+    """A closed loop of 2: one slot holds a long answer to the end, the other ends one a second."""
+    short = [log(float(i), 1.0) for i in range(25)]
+    long = log(2.001, 28.0)
+    steady = steady_state([log(0.0, 2.0), *short, long], concurrency=2)
+    assert long not in steady.logs
+    assert short[24] not in steady.logs
+    assert short[23] in steady.logs  # answered when the last was sent
+    assert (steady.start_s, steady.end_s) == (1.0, 24.0)
+
+
 def test_the_knee_has_the_greatest_power():
     # throughput doubles up to 8 and stays; time stays up to 8 and doubles
     rates = {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0, 16: 8.0, 32: 8.0}
