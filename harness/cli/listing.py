@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,7 +88,11 @@ def own_words(plugin: object) -> str:
     return getattr(sys.modules.get(getattr(plugin, "__module__", "")), "__doc__", None) or own
 
 
+SENTENCE_END = re.compile(r"(?<!\bal)(?<!\bcf)(?<!\bvs)(?<!e\.g)(?<!i\.e)\. ")
+"""Not the dot of an abbreviation."""
+
+
 def first_line(text: str) -> str:
     """First sentence of the first line."""
     line = text.strip().partition("\n")[0].strip()
-    return line.partition(". ")[0].rstrip(".")
+    return SENTENCE_END.split(line, maxsplit=1)[0].rstrip(".")

@@ -210,6 +210,21 @@ def test_the_reference_is_what_the_commands_say():
     assert written == reference(), "docs/cli.md drifted: python -m harness.cli.reference > docs/cli.md"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Zou et al. 2023: harmful behaviours.\n\nMore.", "Zou et al. 2023: harmful behaviours"),
+        ("Sums, e.g. of two numbers. And more.", "Sums, e.g. of two numbers"),
+        ("As a rule final. Second.", "As a rule final"),
+        ("\nOne line", "One line"),
+    ],
+)
+def test_a_description_is_its_first_sentence(text, line):
+    from harness.cli.listing import first_line
+
+    assert first_line(text) == line
+
+
 def test_the_overview_repeats_the_first_line_of_each_command():
     from harness.cli.app import COMMANDS
 
