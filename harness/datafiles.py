@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,25 @@ def read_files(paths: Sequence[Path]) -> list[dict[str, Json]]:
     return _even([row for path in paths for row in _read_file(path)])
 
 
-def _read_file(path: Path) -> list[dict[str, Json]]:
+def read_texts(path: Path) -> list[dict[str, Json]]:
+    """Rows of one file for prompts and answers: the cells of a CSV file are the text that stands there.
+
+    A CSV file does not say what is a number, and `02134`, `1.50` and `NA` may each be a right answer; a cell without
+    any text is None. The other formats name their types, and are read as read_files reads them.
+
+    Raises: as read_files.
+    """
+    return _even(_read_file(path, texts=True))
+
+
+def as_text(cell: Json) -> str | None:
+    """A cell as a text to ask or to judge: numbers are. None: it is empty, no finite number, a list, a mapping."""
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+        return None
+    return None if isinstance(cell, float) and not math.isfinite(cell) else str(cell)
+
+
+def _read_file(path: Path, *, texts: bool = False) -> list[dict[str, Json]]:
     name = path.name.lower()
     if not path.is_file():
         hint = " (write / where it says \\)" if "\\" in str(path) else ""
@@ -47,7 +66,9 @@ def _read_file(path: Path) -> list[dict[str, Json]]:
     if not is_data_file(name):
         raise BadInput(f"{str(path)!r} is no {', '.join(SUFFIXES)} file; convert it to JSONL")
     try:
-        return _read_json(path) if name.endswith(JSON_SUFFIXES) else _read_table(path)
+        if name.endswith(JSON_SUFFIXES):
+            return _read_json(path)
+        return _read_csv_texts(path) if texts and name.endswith(".csv") else _read_table(path)
     except UnicodeDecodeError as exc:
         with path.open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
@@ -116,6 +137,25 @@ def _read_table(path: Path) -> list[dict[str, Json]]:
     _check_header(path)
     rows = pyarrow.Table.from_pandas(pandas.read_csv(path), preserve_index=False).to_pylist()
     return list(rows)
+
+
+def _read_csv_texts(path: Path) -> list[dict[str, Json]]:
+    """CSV without a guess of types. Raises: BadInput: rows have more cells than the first line names."""
+    import pandas
+
+    _check_header(path)
+    frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    if not isinstance(frame.index, pandas.RangeIndex):  # pandas takes the cells too many for names of rows
+        raise BadInput(
+            f"{path}: rows hold more cells than its first line names columns; quote cells with commas"
+        )
+    rows = frame.to_dict("records")
+    return [{str(name): _cell(cell) for name, cell in row.items()} for row in rows]
+
+
+def _cell(cell: object) -> str | None:
+    """None: nothing stands there, or the row ends before it."""
+    return cell if isinstance(cell, str) and cell else None
 
 
 def _check_header(path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from harness.datafiles import read_files
+from harness.datafiles import as_text, read_texts
 from harness.errors import BadColumns, BadInput, BadPlan
 from harness.judging.asking import grade_with, note_of
 from harness.judging.figures import pair_metrics, pair_verdicts
@@ -47,7 +47,7 @@ class JudgedPairs(RequestTask):
         if given is None:
             raise BadPlan(f"task {self.ref.label!r} lacks data; write --tasks {self.ref.name},data=FILE")
         path = Path(str(given)).expanduser()
-        rows = read_files([path])
+        rows = read_texts(path)
         names = {column: str(self.ref.options.get(column) or column) for column in COLUMNS}
         for column, name in names.items():
             if rows and name not in rows[0]:
@@ -74,7 +74,8 @@ class JudgedPairs(RequestTask):
 
 
 def _item(path: Path, number: int, row: Mapping[str, object], names: Mapping[str, str]) -> Item:
-    odd = next((name for name in names.values() if not isinstance(row[name], str)), None)
+    texts = {column: as_text(row[name]) for column, name in names.items()}
+    odd = next((names[column] for column, text in texts.items() if text is None), None)
     if odd is not None:
         raise BadColumns(f"{path}, row {number}: {odd!r} is {row[odd]!r}, which is no text")
-    return Item(str(number), {column: row[name] for column, name in names.items()})
+    return Item(str(number), texts)

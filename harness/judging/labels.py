@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.datafiles import read_files
+from harness.datafiles import as_text, read_texts
 from harness.errors import BadColumns, BadInput
 from harness.judging.pairwise import CHOICES
 from harness.judging.rubric import Rubric
@@ -32,7 +32,7 @@ def read_labels(path: Path, rubric: Rubric | None) -> list[Labelled]:
     Raises: DatasetUnavailable: no such file. BadInput: one that cannot be read, or without rows. BadColumns: a column
         is missing, or a label is none (row and value).
     """
-    rows = read_files([path])
+    rows = read_texts(path)
     if not rows:
         raise BadInput(f"{path} has no rows; give labelled answers")
     columns = OF_PAIRS if rubric is None else OF_GRADES
@@ -48,22 +48,17 @@ def read_labels(path: Path, rubric: Rubric | None) -> list[Labelled]:
 def _labelled(
     path: Path, number: int, row: Mapping[str, Json], columns: Sequence[str], rubric: Rubric | None
 ) -> Labelled:
-    texts = [row[name] for name in columns[:-1]]
-    empty = next(
-        (name for name, text in zip(columns, texts, strict=False) if not isinstance(text, str)), None
-    )
-    if empty is not None:
-        raise BadColumns(f"{path}, row {number}: {empty!r} is {row[empty]!r}, which is no text")
+    texts: list[str] = []
+    for name in columns[:-1]:
+        text = as_text(row[name])
+        if text is None:
+            raise BadColumns(f"{path}, row {number}: {name!r} is {row[name]!r}, which is no text")
+        texts.append(text)
     label = _choice(row["label"]) if rubric is None else _grade(row["label"], rubric)
     if label is None:
         wanted = "A, B or tie" if rubric is None else f"a whole number of {rubric.low}..{rubric.high}"
         raise BadColumns(f"{path}, row {number}: label {row['label']!r} is not {wanted}")
     return Labelled(texts[0], tuple(texts[1:]), label)
-
-
-def _is_text(value: Json) -> bool:
-    """Numbers are: a CSV column of answers may hold nothing else."""
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _choice(value: Json) -> str | None:

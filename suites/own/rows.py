@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
-from harness.datafiles import is_data_file
-from harness.datasets import DatasetRef, parse
-from harness.errors import BadColumns, UserError
+from harness.datafiles import is_data_file, read_texts
+from harness.datasets import parse
+from harness.errors import BadColumns, BadInput, UserError
 from harness.owntask import OwnFields
 from harness.protocols import DataSource, Row
 from harness.records import Json
@@ -52,7 +53,9 @@ class OwnRows:
     @cached_property
     def _rows(self) -> Sequence[Row]:
         try:
-            ref = DatasetRef(self.file) if is_data_file(self.file) else parse(self.file)
+            if is_data_file(self.file):
+                return _read(self.file)
+            ref = parse(self.file)
             return self._source.rows(ref.dataset, ref.config, ref.split)
         except UserError as exc:
             raise type(exc)(f"{self._at('data')}{exc}") from exc
@@ -125,9 +128,7 @@ class OwnRows:
             for key, column in named.items():
                 cells.update({} if column is None else {key: _name(row[column], column)})
         except BadColumns as exc:
-            raise BadColumns(
-                f"{self._at(key)}{key}: row {number + 1} of {self.file}: {exc}{self._words(exc)}"
-            ) from exc
+            raise BadColumns(f"{self._at(key)}{key}: row {number + 1} of {self.file}: {exc}") from exc
         doc: dict[str, Json] = {"prompt": prompt, "system": system, "targets": targets, "choices": choices}
         if with_row:
             doc["row"] = dict(row)
@@ -164,10 +165,12 @@ class OwnRows:
         if "number" in self.entry.scorer_names and wrong is not None:
             raise BadColumns(f"the right answer {wrong[:40]!r} holds no number; scorer 'number' needs one")
 
-    def _words(self, exc: BadColumns) -> str:
-        """What a reader of a CSV file may not know."""
-        of_csv = self.file.lower().endswith(".csv") and "empty" in str(exc)
-        return " (in CSV, words such as NA, None and null are empty cells)" if of_csv else ""
+
+def _read(file: str) -> Sequence[Row]:
+    rows = read_texts(Path(file).expanduser())
+    if not rows:
+        raise BadInput(f"{file} holds no rows; fill the file")
+    return rows
 
 
 def _hint(column: str, columns: Sequence[str]) -> str:

@@ -228,12 +228,12 @@ def test_own_prompts_are_judged_against_references(evaluate, server, tiny_llama,
     ("task", "message"),
     [
         ("judged_pairs,data=p.jsonl", "has no column 'prompt'; it has q"),
-        ("judged_pairs,data=p.jsonl,prompt=q", "row 1: 'reference' is 7, which is no text"),
+        ("judged_pairs,data=p.jsonl,prompt=q", "row 1: 'reference' is [7], which is no text"),
         ("judged_pairs", "lacks data"),
     ],
 )
 def test_a_task_that_lacks_something_is_one_line(evaluate, tiny_llama, tmp_path, task, message):
-    (tmp_path / "p.jsonl").write_text('{"q": "Say 1.", "reference": 7}\n')
+    (tmp_path / "p.jsonl").write_text('{"q": "Say 1.", "reference": [7]}\n')
     done = evaluate(str(tiny_llama), "--judge", str(tiny_llama), "--tasks", task)
     assert (done.returncode, message in done.stderr.splitlines()[-1]) == (2, True), done.stderr
 

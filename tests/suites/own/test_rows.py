@@ -108,7 +108,8 @@ def test_a_file_that_does_not_fit_is_named_with_row_or_line(asked, content, said
         ("", "d.csv", "holds no rows; its first line names the columns"),
         ("country,city\n", "d.csv", "holds no rows"),
         (CSV + "Peru\n", "d.csv", "row 3 of"),
-        (CSV + "Namibia,NA\n", "d.csv", "in CSV, words such as NA, None and null are empty cells"),
+        (CSV + "Namibia,\n", "d.csv", "column 'city' is missing or empty"),
+        ("country,city\na,b,c\n", "d.csv", "rows hold more cells than its first line names columns"),
         (CSV + "a,b,c\n", "d.csv", "Expected 2 fields in line 4, saw 3"),
         (CSV.replace(",", ";"), "d.csv", "its one column is 'country;city': separate columns by commas"),
         ("country,city,city\na,b,c\n", "d.csv", "d.csv:1 names the column 'city' twice"),
@@ -121,6 +122,23 @@ def test_a_file_that_does_not_fit_is_named_with_row_or_line(asked, content, said
 )
 def test_so_is_one_of_another_format(asked, content, name, said) -> None:
     refused(asked, said, content, name)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["02134", "1990", "1.50", "1e5", "NA", "None", "null", "nan", "true", " x ", "a\u2028b", "-", "1,5"],
+)
+def test_a_cell_of_a_csv_file_is_the_text_that_stands_there(asked, cell: str) -> None:
+    content = f'country,city\nBoston,"{cell}"\n"{cell}",12\n'
+    assert asked(content, "d.csv") == [("Capital of Boston?", cell), (f"Capital of {cell}?", "12")]
+
+
+def test_a_column_of_numbers_with_a_hole_keeps_them_whole(asked) -> None:
+    suite = TASK.replace(
+        "Capital of {{country}}?", "{{{{ country }}}}{{% if year %}} in {{{{ year }}}}{{% endif %}}"
+    )
+    content = "country,city,year\nPeru,Lima,1990\nFrance,Paris,\n"
+    assert asked(content, "d.csv", suite) == [("Peru in 1990", "Lima"), ("France", "Paris")]
 
 
 def refused(asked: Callable, said: str, *arguments: object) -> None:
