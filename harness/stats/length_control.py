@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import BadInput
 from harness.records import Metric
-from harness.stats.resampling import bootstrap_rows
+from harness.stats.intervals import Estimate, wilson_interval
+from harness.stats.resampling import TAIL, bootstrap_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +56,9 @@ def length_controlled(
         longer_by: (n,) len_B - len_A, characters.
         clusters: (n,) comparisons of one cluster are drawn together.
     Returns: value None without comparisons, or where all lengths differ by the same amount other than 0: length and
-        model cannot then be told apart. detail: theta and phi.
+        model cannot then be told apart. detail: theta and phi. Where one side wins everything, or everything that is
+        longer, in the data or in more than TAIL of the replicates, these show the penalty and not the data: then the
+        interval is stretched to hold Wilson's at the win rate and as many comparisons (or clusters).
     Raises: BadInput: a win outside 0..1, or lengths that do not fit.
     """
     import numpy as np
@@ -69,11 +72,40 @@ def length_controlled(
     fit = _fit(rows)
     if fit is None:
         return blank
-    found = bootstrap_rows(rows, lambda some: _win_rate(_fit(some)), clusters=clusters)
+    found = _estimate(rows, clusters)
     detail = {"theta": round(fit.theta, 6), "phi": round(fit.phi, 6)}
     return Metric(
         fit.win_rate, len(wins), 0, True, found.stderr, found.ci95, found.interval, chance=0.5, detail=detail
     )
+
+
+def _estimate(rows: NDArray[Any], clusters: Sequence[Hashable] | None) -> Estimate:
+    separated: list[bool] = []
+
+    def win_rate(some: NDArray[Any]) -> float:
+        separated.append(_is_separated(some))
+        return _win_rate(_fit(some))
+
+    found = bootstrap_rows(rows, win_rate, clusters=clusters)
+    units = len(rows) if clusters is None else len(set(clusters))
+    if units < 2 or (found.ci95 is not None and sum(separated) <= TAIL * len(separated)):
+        return found
+    low, high = wilson_interval(found.value, units)
+    if found.ci95 is None:
+        return found._replace(ci95=(low, high), interval="wilson")
+    return found._replace(ci95=(min(low, found.ci95[0]), max(high, found.ci95[1])))
+
+
+def _is_separated(rows: NDArray[Any]) -> bool:
+    """Whether no loss is longer than a win, or no win than a loss: without a penalty no fit would be finite."""
+    wins, delta = rows[:, 0], rows[:, 1]
+    won, lost = delta[wins == 1], delta[wins == 0]
+    if len(won) + len(lost) < len(rows):
+        return False
+    if not len(won) or not len(lost):
+        return True
+    apart = won.min() >= lost.max() or won.max() <= lost.min()
+    return bool(apart and delta.min() < delta.max())
 
 
 def fit(wins: Sequence[float], longer_by: Sequence[float]) -> Fit | None:

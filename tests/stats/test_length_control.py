@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from harness.errors import BadInput
+from harness.stats.intervals import wilson_interval
 from harness.stats.length_control import RIDGE, fit, length_controlled
 
 
@@ -57,6 +58,33 @@ def test_without_differences_of_length_it_is_the_win_rate():
 def test_all_won_is_finite_and_below_one():
     metric = length_controlled([1.0] * 20, list(range(20)))
     assert 0.9 < metric.value < 1.0
+
+
+def test_all_won_is_no_more_certain_than_a_share_of_as_many():
+    """Twelve of twelve: Wilson's limits of a win rate of 0.995 on 12 comparisons reach down to about 0.75."""
+    lengths = [12, -40, 55, 80, -3, 7, 150, -90, 33, 61, -20, 5]
+    won = length_controlled([1.0] * 12, lengths)
+    assert won.value > 0.99
+    assert won.ci95[0] == pytest.approx(wilson_interval(won.value, 12)[0])
+    assert 0.7 < won.ci95[0] < 0.8
+    lost = length_controlled([0.0] * 12, lengths)
+    assert lost.ci95 == pytest.approx((1 - won.ci95[1], 1 - won.ci95[0]), abs=1e-3)
+    by_cluster = length_controlled([1.0] * 12, lengths, clusters=[i // 3 for i in range(12)])
+    assert by_cluster.ci95[0] == pytest.approx(wilson_interval(by_cluster.value, 4)[0])
+    same = length_controlled([1.0] * 12, [0.0] * 12)
+    assert (same.interval, same.ci95[0]) == ("wilson", pytest.approx(wilson_interval(same.value, 12)[0]))
+
+
+def test_few_losses_are_no_certainty_either():
+    """One of twelve lost: a third of the replicates hold no loss and would show the penalty."""
+    metric = length_controlled([1.0] * 11 + [0.0], [12, -40, 55, 80, -3, 7, 150, -90, 33, 61, -20, 5])
+    assert metric.ci95[0] <= wilson_interval(metric.value, 12)[0]
+
+
+def test_wins_of_whatever_is_longer_tell_little_of_the_model():
+    longer = [-70, -50, -20, -10, 5, 15, 30, 45, 60, 90]
+    metric = length_controlled([float(delta > 10) for delta in longer], longer)
+    assert metric.ci95[1] - metric.ci95[0] > 0.4
 
 
 def test_length_and_model_that_cannot_be_told_apart_have_no_figure():
