@@ -15,7 +15,7 @@ from harness.parity.sides import parse_sides
 from harness.plan import EngineSpec, EvalPlan
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Sampling
 from tests.cli.test_commands import harness
-from tests.conftest import build_llama
+from tests.vllm_here import build_wide_llama, require_vllm
 
 SUITE = """
 name: both
@@ -129,26 +129,12 @@ class TestEngines:
     @pytest.mark.vllm
     def test_vllm_agrees_with_transformers(self, plan: EvalPlan, tmp_path: Path) -> None:
         require_vllm()
-        wider = build_llama(tmp_path / "wider", hidden=128)  # vLLM's CPU attention takes heads of 32 and more
+        wider = build_wide_llama(tmp_path / "wider")
         (other,) = compare(
             plan.model_copy(update={"checkpoints": [str(wider)]}), ["transformers", "vllm"]
         ).others
         assert other.within, other
         assert other.tasks[0].loglikelihoods.share_greedy_equal == 1
-
-
-def require_vllm() -> None:
-    """Skip without vLLM, fail where it must be there."""
-    import importlib.util
-    import os
-
-    from harness import registry
-
-    if importlib.util.find_spec("vllm") and "vllm" in registry.names("engine"):
-        return
-    if os.environ.get("HARNESS_REQUIRE_VLLM") == "1":
-        pytest.fail("HARNESS_REQUIRE_VLLM=1 and vLLM is not installed")
-    pytest.skip("vLLM is not installed")
 
 
 class TestNames:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from harness.checkpoints import resolve
 from harness.errors import BadCheckpoint, BadInput, EngineError
 from harness.records import GenerateRequest, LoglikelihoodRequest, Sampling
 from harness.testing import EngineConformance
-from tests.conftest import build_llama
+from tests.vllm_here import build_wide_llama, require_vllm
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -33,17 +32,12 @@ TAILS = [" yes", " no", " nope", "A", "B", "C", "D"]
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    """Skips where vLLM is missing, unless it must be there."""
-    if find_spec("vllm") is None:
-        if os.environ.get("HARNESS_REQUIRE_VLLM") == "1":
-            pytest.fail("HARNESS_REQUIRE_VLLM is set and vLLM is not installed (docs/vllm.md)")
-        pytest.skip("vLLM is not installed; docs/vllm.md says how")
+    require_vllm()
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """A tiny Llama whose heads are as wide as vLLM's kernels want them (32)."""
-    return build_llama(tmp_path_factory.mktemp("vllm") / "llama", hidden=128, context=CONTEXT)
+    return build_wide_llama(tmp_path_factory.mktemp("vllm") / "llama", context=CONTEXT)
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int, r: int, **settings) -> Path:
@@ -374,7 +368,7 @@ def test_unknown_options_and_another_base_are_refused(engine, base, tmp_path):
         load("vllm", str(base), max_model_len="long")
     with pytest.raises(BadInput, match="not what this vLLM computes"):
         load("vllm", str(base), device="cuda")
-    other = build_llama(tmp_path / "other", seed=5, hidden=128)
+    other = build_wide_llama(tmp_path / "other", seed=5)
     with pytest.raises(BadCheckpoint, match="another base"):
         engine.activate(resolve(str(other)))
 

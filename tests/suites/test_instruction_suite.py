@@ -1,13 +1,12 @@
-"""Suites instruction and unlearning as they are shipped, on real data and a tiny model."""
+"""Suites instruction and unlearning as shipped, on real data and a tiny model; on vLLM: test_suites_on_vllm.py."""
 
 from __future__ import annotations
 
 import pytest
 
 from harness.evaluate import evaluate
-from harness.plan import EnergySpec, EngineSpec, EvalPlan
+from harness.plan import EnergySpec, EvalPlan
 from harness.store import Store
-from tests.conftest import build_llama
 
 FOUR = {f"{level}_level_{how}_acc" for level in ("prompt", "inst") for how in ("strict", "loose")}
 
@@ -82,15 +81,3 @@ def test_a_judge_without_form_is_counted_and_the_rules_stand(mirror, tiny_llama,
     assert unreadable.n + run.n_failed == 10
     ruled = metrics["judge_hard_satisfaction_level_1 (self-judged)"]
     assert ruled.n == metrics["hard_satisfaction_level_1"].n
-
-
-@pytest.mark.mirror
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_both_suites_on_vllm(mirror, tmp_path):
-    pytest.importorskip("vllm")
-    wide = build_llama(tmp_path / "llama", hidden=128)  # heads as wide as vLLM's kernels want them
-    engine = EngineSpec(name="vllm", options={"max_model_len": 4096})
-    instruction, unlearning = evaluate(plan(wide, mirror, tmp_path / "runs", engine=engine, limit=3))
-    assert (instruction.n_samples, unlearning.n_samples, unlearning.n_failed) == (12, 3, 0)
-    assert instruction.metrics["turn_constraints"]["turn_accuracy"].n == 12

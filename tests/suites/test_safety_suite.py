@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.evaluate import evaluate
-from harness.plan import EnergySpec, EngineSpec, EvalPlan
+from harness.plan import EnergySpec, EvalPlan
 from harness.suitefile import load_suite
-from tests.conftest import build_llama
 
 BESIDE = {
     "advbench": "refusal",
@@ -83,19 +82,6 @@ def test_a_judge_that_keeps_to_no_form_is_counted_and_rules_stand(runs):
         assert metrics["extractors_disagree"].n == LIMIT
     assert runs["refusal"].metrics["advbench"]["judge_refusal (self-judged)"].value is None
     assert any("may favour" in note for note in runs["refusal"].notes)
-
-
-@pytest.mark.mirror
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_the_suites_on_vllm(mirror, tmp_path):
-    pytest.importorskip("vllm")
-    wide = build_llama(tmp_path / "llama", hidden=128)  # heads as wide as vLLM's kernels want them
-    engine = EngineSpec(name="vllm", options={"max_model_len": 4096})
-    settings = plan(wide, mirror, tmp_path / "runs", ["toxicity", "refusal"], engine=engine)
-    for record in evaluate(settings):
-        assert record.n_failed == 0
-        assert record.headline.value is not None
 
 
 @pytest.mark.parametrize("profile", ["quick", "full"])
