@@ -9,6 +9,9 @@ from harness.records import Metric, Sample
 from harness.stats.averages import macro_average
 from harness.tasks import MetricSpec, aggregate_metric
 
+MACRO = "macro"
+"""Suffix of the mean over groups; no group may have that name."""
+
 
 def grouped_metrics(samples: Sequence[Sample], name: str, spec: MetricSpec, group: str) -> dict[str, Metric]:
     """One metric over all samples, over the groups, and in each group.
@@ -26,6 +29,6 @@ def grouped_metrics(samples: Sequence[Sample], name: str, spec: MetricSpec, grou
     dependent = spec if spec.cluster or len(members) < 2 else replace(spec, cluster=group)
     return {
         name: aggregate_metric(samples, name, dependent),
-        f"{name}/macro": macro_average(list(parts.values())),
+        f"{name}/{MACRO}": macro_average(list(parts.values())),
         **{f"{name}/{value}": part for value, part in parts.items()},
     }

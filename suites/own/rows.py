@@ -13,6 +13,7 @@ from typing import NamedTuple
 from harness.datafiles import is_data_file, read_texts
 from harness.datasets import parse
 from harness.errors import BadColumns, BadInput, UserError
+from harness.groups import MACRO
 from harness.owntask import OwnFields
 from harness.protocols import DataSource, Row
 from harness.records import Json
@@ -127,6 +128,8 @@ class OwnRows:
             cells = {}
             for key, column in named.items():
                 cells.update({} if column is None else {key: _name(row[column], column)})
+            key = GROUP
+            _check_group(cells.get(GROUP))
         except BadColumns as exc:
             raise BadColumns(f"{self._at(key)}{key}: row {number + 1} of {self.file}: {exc}") from exc
         doc: dict[str, Json] = {"prompt": prompt, "system": system, "targets": targets, "choices": choices}
@@ -188,6 +191,12 @@ def _name(cell: Json, column: str) -> str:
     if isinstance(cell, list | dict):
         raise BadColumns(f"column {column!r} holds a {type(cell).__name__} where a text or number is wanted")
     return shown(cell, column)
+
+
+def _check_group(name: str | None) -> None:
+    """Raises: BadColumns: the mean over groups has that name."""
+    if name == MACRO:
+        raise BadColumns(f"no group may be called {MACRO!r}: NAME/{MACRO} is the mean over groups; rename it")
 
 
 def is_template(text: str) -> bool:

@@ -205,6 +205,13 @@ def test_a_column_that_cannot_name_or_sort_rows_is_refused(asked, key: str, said
         asked(NAMED, "d.jsonl", suite)
 
 
+def test_no_group_has_the_name_of_the_mean_over_groups(asked) -> None:
+    suite = TASK + "    group: kind\n"
+    rows = "country,city,kind\nFrance,Paris,Macro\nJapan,Tokyo,macro\n"
+    refused(asked, ":8: group: row 2 of", rows, "d.csv", suite)
+    refused(asked, "no group may be called 'macro': NAME/macro is the mean over groups", rows, "d.csv", suite)
+
+
 # Templates
 
 
