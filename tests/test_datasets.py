@@ -136,10 +136,10 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"a": 1}\n{"a": \n', r"a\.jsonl:2 is no JSON"),
-        ("b.jsonl", '{"a": 1}\n[1]\n', r"b\.jsonl:2 holds a list"),
+        ("a.jsonl", '{"a": 1}\n{"a": \n', r"a\.jsonl:2 cannot be read as JSON"),
+        ("b.jsonl", '{"a": 1}\n[1]\n', r"b\.jsonl: row 2 holds list; one JSON object"),
         ("c.jsonl", "\n\n", "holds no rows"),
-        ("d.jsonl", b"\xff\xfe\x00", "cannot be read"),
+        ("d.jsonl", b"\xff\xfe\x00", "is no UTF-8 text; save it as UTF-8"),
         ("e.parquet", "no parquet", "cannot be read"),
         ("f.jsonl.gz", "no gzip", "cannot be read"),
     ],
