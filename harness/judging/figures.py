@@ -59,11 +59,11 @@ def pair_verdicts(
                 names.unreadable: Score(0.0),
             }
         found = preference(texts)
-        firsts = found.first_chosen / chosen if (chosen := found.first_chosen + found.second_chosen) else None
+        chosen = found.first_chosen + found.second_chosen if found.win is not None else 0
         return {
             names.win: Score(found.win, detail={"longer_by": longer_by, "said": list(texts)}),
             INCONSISTENT: Score(None if found.inconsistent is None else float(found.inconsistent)),
-            names.first: Score(firsts),
+            names.first: Score(found.first_chosen / chosen if chosen else None),
             names.unreadable: Score(float(found.win is None), detail=found.unreadable),
         }
 
@@ -87,9 +87,26 @@ def pair_metrics(judge: Judge, samples: Sequence[Sample]) -> dict[str, Metric]:
         names.controlled: replace(controlled, n_failed=failed),
         names.tie: summarise([float(win == 0.5) for win in wins], n_failed=failed, higher_is_better=False),
         INCONSISTENT: aggregate_metric(samples, INCONSISTENT, MetricSpec(higher_is_better=False)),
-        names.first: aggregate_metric(samples, names.first, MetricSpec(higher_is_better=False, chance=0.5)),
+        names.first: replace(_first_chosen(samples, names.win), n_failed=failed),
         names.unreadable: aggregate_metric(samples, names.unreadable, MetricSpec(higher_is_better=False)),
     }
+
+
+def _first_chosen(samples: Sequence[Sample], win: str) -> Metric:
+    """Of the verdicts for one answer, the share for the one shown first; those of one pair are a cluster.
+
+    Args: win: metric whose detail holds what was said. Pairs with an off-format verdict are in no figure.
+    """
+    firsts: list[float] = []
+    pairs: list[str] = []
+    for sample in samples:
+        score = sample.scores.get(win)
+        if score is None or score.value is None or "said" not in score.detail:
+            continue
+        found = preference(score.detail["said"])
+        firsts += [1.0] * found.first_chosen + [0.0] * found.second_chosen
+        pairs += [f"{sample.task}/{sample.sample_id}"] * (found.first_chosen + found.second_chosen)
+    return summarise(firsts, n_failed=0, higher_is_better=False, clusters=pairs, chance=0.5)
 
 
 def rubric_verdicts(judge: Judge, rubric: Rubric, pair: Callable[[Sample], tuple[str, str]]) -> Verdicts:

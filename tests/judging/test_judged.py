@@ -97,6 +97,25 @@ def test_a_judge_that_takes_the_first_gives_ties_that_are_counted(server, judge,
     ]
 
 
+def test_the_share_for_the_first_counts_verdicts_of_readable_pairs(server, judge, tmp_path):
+    """Four pairs: first twice; one each way; first and tie; first and off-format. Of 2 + 2 + 1 verdicts 2 + 1 + 1 are
+    for the first; the last pair is in no figure. By pairs it would be (1 + 0.5 + 1 + 1) / 4."""
+    runs_of(tmp_path, ["one", "aa", "tie", "off"], ["uno", "bbb", "eit", "ffo"])
+
+    def rule(a: str, b: str) -> str:
+        if "aa" in (a, b):
+            return longer(a, b)
+        return {"eit": "[[tie]]", "ffo": "I cannot say"}.get(a, "[[A]]")
+
+    server.act = by_rule(rule)
+    _, (found,), _ = judge("a--chat", "b--chat")
+    metrics = found["metrics"]["sums"]
+    assert metrics["judge_unreadable"]["value"] == 0.25
+    assert metrics["judge_prefers_first"]["value"] == pytest.approx(4 / 5)
+    assert (metrics["judge_prefers_first"]["n"], metrics["judge_prefers_first"]["n_failed"]) == (5, 0)
+    assert metrics["judge_prefers_first"]["interval"] == "cluster-wilson"
+
+
 def test_off_format_verdicts_are_counted_and_not_guessed(server, judge, tmp_path):
     runs_of(tmp_path, ["aa", "aa"], ["b", "bbb"])
     server.act = by_rule(lambda a, b: "B is better, I think" if "bbb" in (a, b) else longer(a, b))
