@@ -181,6 +181,7 @@ class Sample:
     sample_id: str
     prompt: str
     outputs: tuple[str, ...] = ()
+    """Of native tasks with the tag before it that opens a thought, where the prompt ends with that tag."""
     target: str | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
     finish_reasons: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from harness.records import (
 from harness.sampling import SAMPLING, SamplingSpec, check_names, read
 from harness.scores import check_scores
 from harness.stats.intervals import summarise
+from harness.thoughts import whole_turns
 from harness.tokens import encoder_of
 
 
@@ -228,7 +229,7 @@ class RequestTask(FedTask, ABC):
     def _sample(self, item: Item, asked: Asked, futures: Sequence[Future[Completion]]) -> Sample:
         blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
         try:
-            completions = [future.result() for future in futures]
+            completions = [whole_turns(asked.prompt, future.result()) for future in futures]
         except EngineError as exc:
             return replace(blank, error=str(exc))
         answered = replace(blank, **answer_fields(completions))

@@ -24,6 +24,7 @@ from harness.feeding import Question
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Json, Sample, Sampling
 from harness.tasks import Asked, Item, RequestTask, answer_fields, scored
+from harness.thoughts import whole_turns
 
 Message = Mapping[str, str]
 """Of a chat: role (system, user, assistant) and content."""
@@ -142,6 +143,7 @@ class TurnsTask(RequestTask):
                 dialogue.messages.append({"role": "user", "content": dialogue.said})
             asked = self.ask_turn(dialogue.item, dialogue.messages, dialogue.answers)
             dialogue.prompt = dialogue.prompt or asked.prompt
+            dialogue.asked = asked.prompt
             finish = partial(self._answered, cohort, dialogue)
             questions.append(Question(dialogue.item.id, asked.requests, finish))
         cohort.expect(len(questions))
@@ -165,18 +167,19 @@ class TurnsTask(RequestTask):
         except EngineError as exc:
             return replace(blank, error=str(exc), metadata=dialogue.metadata())
         dialogue.answers.append(completion)
+        dialogue.turns.append(whole_turns(dialogue.asked, completion))
         dialogue.messages.append({"role": "assistant", "content": completion.outputs[0].text})
-        answered = replace(blank, **dialogue_fields(dialogue.answers), metadata=dialogue.metadata())
+        answered = replace(blank, **dialogue_fields(dialogue.turns), metadata=dialogue.metadata())
         if len(dialogue.answers) < self.most_turns:
             try:
-                dialogue.said = self.reply(item, dialogue.answers)
+                dialogue.said = self.reply(item, dialogue.turns)
             except Exception as exc:  # noqa: BLE001  tasks are plug-in code; it fails this dialogue and no other
                 return replace(answered, error=f"reply: {type(exc).__name__}: {exc}")
             if dialogue.said is not None:
                 return None
         if self.graded_apart:
             return replace(answered, graded=False)
-        return scored(answered, lambda: self.score(item, dialogue.answers))
+        return scored(answered, lambda: self.score(item, dialogue.turns))
 
 
 def dialogue_fields(answers: Sequence[Completion]) -> dict[str, Json]:
@@ -196,7 +199,12 @@ class _Dialogue:
         self.prompt = ""
         """Of the first turn, as it was rendered."""
         self.messages: list[dict[str, str]] = []
+        self.asked = ""
+        """The last turn, as it was rendered."""
         self.answers: list[Completion] = []
+        """As they came, one per turn."""
+        self.turns: list[Completion] = []
+        """The same, each with the tag of a thought that its prompt opened."""
         self.said: str | None = None
         """What the user says next; None: the dialogue is over."""
 

@@ -22,6 +22,7 @@ from harness.judging.figures import pair_metrics, pair_verdicts
 from harness.protocols import Judge, TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, RequestTask
+from harness.thoughts import final_answer
 
 COLUMNS = ("prompt", "reference")
 
@@ -65,9 +66,9 @@ class JudgedPairs(RequestTask):
         return grade_with(self.judge, samples, pair_verdicts(self.judge, self._pair))
 
     def _pair(self, sample: Sample) -> tuple[str, str, str]:
-        """Request, reference and answer; of several answers the first."""
+        """Request, reference and answer, without thoughts; of several answers the first."""
         doc = self._items[sample.sample_id].doc
-        return doc["prompt"], doc["reference"], sample.outputs[0]
+        return doc["prompt"], doc["reference"], final_answer(sample.outputs[0])
 
     def aggregate(self, samples: Sequence[Sample]) -> Mapping[str, Metric]:
         return pair_metrics(self.judge, samples)

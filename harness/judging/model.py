@@ -14,6 +14,7 @@ from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import EngineError, HarnessError, UserError
 from harness.protocols import Engine, Tokenizer
 from harness.records import Checkpoint, Completion, GenerateRequest, Json, Sampling
+from harness.thoughts import final_answer, whole_turn
 from harness.tokens import encoder_of
 
 Turns = Sequence[Mapping[str, str]]
@@ -88,10 +89,11 @@ class JudgeModel:
     # Asking
 
     def submit(self, conversations: Sequence[Turns], max_tokens: int) -> list[Future[str]]:
-        """Futures of the answers' texts. Raises: CostLimitReached."""
+        """Futures of the answers' texts, without thoughts. Raises: CostLimitReached."""
         self._look_for_answers()
         try:
-            requests = [GenerateRequest(ids, Sampling(max_tokens)) for ids in self._encode(conversations)]
+            prompts = self._rendered(conversations)
+            requests = [GenerateRequest(ids, Sampling(max_tokens)) for ids in self._encode(prompts)]
             asked = self.engine.submit(requests)
         except (
             EngineError,
@@ -100,7 +102,7 @@ class JudgeModel:
             return [_failed(self._problem(exc)) for _ in conversations]
         with self._lock:
             self.counts.questions += len(asked)
-        return [self._text_of(future) for future in asked]
+        return [self._text_of(prompt, future) for prompt, future in zip(prompts, asked, strict=True)]
 
     def _look_for_answers(self) -> None:
         """Once per run: what earlier runs and other processes have kept."""
@@ -108,20 +110,24 @@ class JudgeModel:
             self.engine.answers.refresh()
         self._looked = True
 
-    def _encode(self, conversations: Sequence[Turns]) -> list[tuple[int, ...]]:
+    def _rendered(self, conversations: Sequence[Turns]) -> list[str]:
         tokenizer = self.engine.tokenizer
-        chat = bool(tokenizer.chat_template)
-        texts = [rendered(tokenizer, turns) if chat else plain(turns) for turns in conversations]
-        # a template writes its own special tokens
-        return encoder_of(tokenizer).encode(texts, special=not chat)
+        return [
+            rendered(tokenizer, turns) if tokenizer.chat_template else plain(turns) for turns in conversations
+        ]
 
-    def _text_of(self, asked: Future[Completion]) -> Future[str]:
+    def _encode(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        tokenizer = self.engine.tokenizer
+        # a template writes its own special tokens
+        return encoder_of(tokenizer).encode(prompts, special=not tokenizer.chat_template)
+
+    def _text_of(self, prompt: str, asked: Future[Completion]) -> Future[str]:
         text: Future[str] = Future()
-        asked.add_done_callback(partial(self._answered, text))
+        asked.add_done_callback(partial(self._answered, text, prompt))
         return text
 
-    def _answered(self, text: Future[str], done: Future[Completion]) -> None:
-        """Runs in the engine's thread."""
+    def _answered(self, text: Future[str], prompt: str, done: Future[Completion]) -> None:
+        """Runs in the engine's thread. What the judge thinks aloud is no verdict, whoever reads it."""
         problem = done.exception()
         with suppress(Exception):  # whoever waited has cancelled
             if problem is not None:
@@ -143,7 +149,7 @@ class JudgeModel:
             )
             if computed:
                 self.told(completion.output_tokens)
-            text.set_result(completion.outputs[0].text)
+            text.set_result(final_answer(whole_turn(prompt, completion.outputs[0].text)))
 
     def _count(self, **more: int) -> None:
         with self._lock:

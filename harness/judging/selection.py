@@ -11,6 +11,7 @@ from harness.errors import BadInput
 from harness.judging.requests import unwrapper
 from harness.records import RunRecord, Sample
 from harness.store import Store
+from harness.thoughts import final_answer, whole_turn
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def pairs_of(a: RunRecord, b: RunRecord, store: Store, part: Part) -> Selection:
         request = unwrap_a(one.prompt)
         reworded = found.n_reworded + (request != unwrap_b(other.prompt))
         found = found._replace(n_reworded=reworded)
-        answers = (one.outputs[0], other.outputs[0])
+        answers = (_answer(one), _answer(other))
         found.samples.append(Sample(one.task, one.sample_id, request, answers, one.target, graded=False))
     return _something(found, f"{a.run_id} and {b.run_id}")
 
@@ -63,12 +64,14 @@ def answers_of_run(record: RunRecord, store: Store, part: Part) -> Selection:
     """The answers of one run, without its scores. Raises: BadInput: as pairs_of."""
     unwrap = unwrapper(record.checkpoint)
     chosen = list(_chosen(part, _samples(record, store)))
-    samples = [
-        replace(sample, prompt=unwrap(sample.prompt), scores={}, graded=False)
-        for sample in chosen
-        if _answered(sample)
-    ]
+    answered = [replace(one, outputs=(_answer(one),)) for one in chosen if _answered(one)]
+    samples = [replace(one, prompt=unwrap(one.prompt), scores={}, graded=False) for one in answered]
     return _something(Selection(samples, len(chosen) - len(samples)), record.run_id)
+
+
+def _answer(sample: Sample) -> str:
+    """The first answer as a judge reads it: without the thoughts before it."""
+    return final_answer(whole_turn(sample.prompt, sample.outputs[0]))
 
 
 def _answered(sample: Sample) -> bool:

@@ -21,6 +21,7 @@ from harness.feeding import Question, pieces
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Request, Sample
 from harness.tasks import Asked, Item, RequestTask, scored
+from harness.thoughts import whole_turns
 from harness.tokens import encoder_of
 from harness.turns import dialogue_fields
 
@@ -92,8 +93,9 @@ class AnswerLikelihoodTask(RequestTask):
         """The sample where there is nothing more to ask; None: its likelihood will be asked for. In the main thread."""
         blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
         try:
-            (completion,) = [future.result() for future in futures]
-            span = self.span(completion.outputs[0]) if self.asks_likelihood else None
+            (written,) = [future.result() for future in futures]
+            completion = whole_turns(asked.prompt, written)
+            span = self._span(completion.outputs[0], written.outputs[0]) if self.asks_likelihood else None
         except EngineError as exc:
             return replace(blank, error=str(exc))
         except Exception as exc:  # noqa: BLE001  tasks are plug-in code; it fails this sample and no other
@@ -105,6 +107,11 @@ class AnswerLikelihoodTask(RequestTask):
             return None
         finally:
             piece.arrived()
+
+    def _span(self, turn: Output, written: Output) -> Span | None:
+        """Where the answer stands in what was written: the tag that the prompt ends with is in the prompt."""
+        span = self.span(turn)
+        return span and span._replace(before=span.before[len(turn.text) - len(written.text) :])
 
     def _likelihoods(self, piece: _Piece) -> Iterator[list[Question]]:
         """The second requests of a piece whose answers are all there. In the feeder's thread."""

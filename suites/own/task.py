@@ -33,6 +33,7 @@ from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Json, Metric, Sample, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
 from harness.templates import template
+from harness.thoughts import final_answer
 from harness.yamlfile import problem
 from suites.lettered import letter_of
 from suites.own.choices import mean_chance
@@ -191,7 +192,9 @@ class OwnTask(RequestTask):
             item, [output.text for completion in completions for output in completion.outputs]
         )
 
-    def _by_rules(self, item: Item, answers: Sequence[str]) -> dict[str, Score]:
+    def _by_rules(self, item: Item, outputs: Sequence[str]) -> dict[str, Score]:
+        """Thoughts before an answer are no part of it."""
+        answers = [final_answer(output) for output in outputs]
         found: dict[str, Score] = {}
         if "letter" in self._names:
             found |= _letters(item, answers)
@@ -216,7 +219,7 @@ class OwnTask(RequestTask):
         """The request and the answer; the right answer stands below the request."""
         doc = self._items[sample.sample_id].doc
         reference = "".join(f"\n\n(A right answer: {target})" for target in doc["targets"])
-        return f"{doc['prompt']}{reference}", sample.outputs[0]
+        return f"{doc['prompt']}{reference}", final_answer(sample.outputs[0])
 
     @property
     def _judged_names(self) -> list[str]:

@@ -121,7 +121,10 @@ class ThinkingBudgets(TurnsTask):
         return None if following is None else following.write
 
     def ask_turn(self, item: Item, messages: Sequence[Message], answers: Sequence[Completion]) -> Asked:
-        """The prompt, the lead, then thoughts and what was written between them: one turn of the model."""
+        """The prompt, the lead, then thoughts and what was written between them: one turn of the model.
+
+        Its text for readers has what was written, without the thoughts.
+        """
         following = self._next(item, answers)
         text, ids = self._head(item)
         frame = self.frame
@@ -139,7 +142,7 @@ class ThinkingBudgets(TurnsTask):
             sampling = self.sampling
             if not self.in_chat and not sampling.stop:
                 sampling = replace(sampling, stop=self.plain_stop)
-        return Asked(text + "".join(written[:1] if not answers else []), (GenerateRequest(ids, sampling),))
+        return Asked(text + "".join(written), (GenerateRequest(ids, sampling),))
 
     @property
     def frame(self) -> Frame:
@@ -212,7 +215,7 @@ class ThinkingBudgets(TurnsTask):
         answer = {"outputs": sample.outputs[-1:], "finish_reasons": sample.finish_reasons[-1:]}
         if sample.graded:
             return replace(sample, **answer)
-        return replace(sample, **answer, scores=self.score(dialogue.item, dialogue.answers))
+        return replace(sample, **answer, scores=self.score(dialogue.item, dialogue.turns))
 
     def score(self, item: Item, completions: Sequence[Completion]) -> Mapping[str, Score]:
         *thoughts, last = completions
