@@ -12,6 +12,7 @@ from harness.protocols import Tokenizer
 
 REFUSES = "raise_exception"
 """What a template calls to refuse."""
+PLAIN = "ask in plain text with --chat off"
 PROBE = ({"role": "user", "content": "Hello"},)
 """What every chat begins with."""
 
@@ -31,12 +32,12 @@ def render(tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]], whose: str,
         raise refusal(whose, exc) from exc
 
 
-def refusal(whose: str, exc: Exception) -> BadCheckpoint:
+def refusal(whose: str, exc: Exception, way_out: str = PLAIN) -> BadCheckpoint:
     """One line: whose template, what it says, and the way out."""
     said = " ".join(str(exc).split())[:200] or type(exc).__name__
     return BadCheckpoint(
         f"the chat template of {whose!r} refuses the conversation: {said}; "
-        "repair it (chat_template.jinja beside the tokenizer) or ask in plain text with --chat off"
+        f"repair it (chat_template.jinja beside the tokenizer) or {way_out}"
     )
 
 
@@ -52,7 +53,7 @@ def check_template(folder: Path, whose: str) -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        render_jinja_template([list(PROBE)], chat_template=text, add_generation_prompt=True, **special)  # type: ignore[arg-type]
+        render_jinja_template([list(PROBE)], chat_template=text, add_generation_prompt=True, **special)
     except TemplateError as exc:
         raise refusal(whose, exc) from exc
 

@@ -8,13 +8,15 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 
 from harness.answers.cache import Answers
+from harness.chat import refusal
 from harness.engines.lazy import LazyEngine, SharedEngine
 from harness.errors import EngineError, HarnessError, UserError
 from harness.protocols import Engine, Tokenizer
 from harness.records import Checkpoint, Completion, GenerateRequest, Json, Sampling
-from harness.thoughts import final_answer, whole_turn
+from harness.thoughts import final_answer, whole_turns
 from harness.tokens import encoder_of
 
 Turns = Sequence[Mapping[str, str]]
@@ -149,7 +151,8 @@ class JudgeModel:
             )
             if computed:
                 self.told(completion.output_tokens)
-            text.set_result(final_answer(whole_turn(prompt, completion.outputs[0].text)))
+            turn = whole_turns(prompt, completion, self.engine.tokenizer)
+            text.set_result(final_answer(turn.outputs[0].text))
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -234,17 +237,24 @@ class EngineJudge:
 
 
 def rendered(tokenizer: Tokenizer, turns: Turns) -> str:
-    """A conversation through the chat template; one that takes no system message gets it in the first turn."""
+    """A conversation through the chat template; one that takes no system message gets it in the first turn.
+
+    Raises: BadCheckpoint: the template refuses that too.
+    """
     from jinja2 import TemplateError
 
+    whose = Path(str(getattr(tokenizer, "name_or_path", ""))).name or "the judge"
     options = {"tokenize": False, "add_generation_prompt": True}
     try:
         return str(tokenizer.apply_chat_template(turns, **options))
-    except TemplateError:
+    except TemplateError as exc:
         if len(turns) < 2 or turns[0]["role"] != "system" or turns[1]["role"] != "user":
-            raise
+            raise refusal(whose, exc, "name another --judge") from exc
         first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+    try:
         return str(tokenizer.apply_chat_template([first, *turns[2:]], **options))
+    except TemplateError as exc:
+        raise refusal(whose, exc, "name another --judge") from exc
 
 
 def plain(turns: Turns) -> str:
