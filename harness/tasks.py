@@ -229,7 +229,7 @@ class RequestTask(FedTask, ABC):
     def _sample(self, item: Item, asked: Asked, futures: Sequence[Future[Completion]]) -> Sample:
         blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
         try:
-            completions = [whole_turns(asked.prompt, future.result()) for future in futures]
+            completions = [self.whole(asked.prompt, future.result()) for future in futures]
         except EngineError as exc:
             return replace(blank, error=str(exc))
         answered = replace(blank, **answer_fields(completions))
@@ -237,6 +237,10 @@ class RequestTask(FedTask, ABC):
             return replace(answered, graded=False)
         declared = self.metrics if type(self).aggregate is RequestTask.aggregate else ()
         return scored(answered, lambda: self.score(item, completions), declared)
+
+    def whole(self, prompt: str, completion: Completion) -> Completion:
+        """An answer as it is read: a thought that the prompt has opened has its tag."""
+        return whole_turns(prompt, completion, self.engine.tokenizer)
 
     def grade(self, samples: Sequence[Sample]) -> Iterable[Sample]:
         """Tasks with graded_apart score here, from what the journal holds."""

@@ -56,9 +56,16 @@ def whole_turn(prompt: str, text: str) -> str:
     return text if said_again else opening + text
 
 
-def whole_turns(prompt: str, completion: Completion) -> Completion:
-    """A completion whose texts are whole_turn()'s; tokens and times are those of what was written."""
-    if not opening_of(prompt):
+def whole_turns(prompt: str, completion: Completion, tokenizer: object = None) -> Completion:
+    """A completion whose texts are whole_turn()'s; tokens and times are those of what was written.
+
+    Args: tokenizer: of the engine. Where tags are special tokens of it, texts have none, and where a thought ended
+        cannot be seen: they stay as they are.
+    """
+    opening = opening_of(prompt)
+    added = getattr(tokenizer, "added_tokens_decoder", {}) if opening else {}
+    hidden = any(token.special and str(token) == opening.rstrip() for token in added.values())
+    if not opening or hidden:
         return completion
     outputs = (replace(output, text=whole_turn(prompt, output.text)) for output in completion.outputs)
     return replace(completion, outputs=tuple(outputs))

@@ -24,7 +24,6 @@ from harness.feeding import Question
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Json, Sample, Sampling
 from harness.tasks import Asked, Item, RequestTask, answer_fields, scored
-from harness.thoughts import whole_turns
 
 Message = Mapping[str, str]
 """Of a chat: role (system, user, assistant) and content."""
@@ -167,7 +166,7 @@ class TurnsTask(RequestTask):
         except EngineError as exc:
             return replace(blank, error=str(exc), metadata=dialogue.metadata())
         dialogue.answers.append(completion)
-        dialogue.turns.append(whole_turns(dialogue.asked, completion))
+        dialogue.turns.append(self.whole(dialogue.asked, completion))
         dialogue.messages.append({"role": "assistant", "content": completion.outputs[0].text})
         answered = replace(blank, **dialogue_fields(dialogue.turns), metadata=dialogue.metadata())
         if len(dialogue.answers) < self.most_turns:

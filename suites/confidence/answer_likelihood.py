@@ -21,7 +21,6 @@ from harness.feeding import Question, pieces
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, GenerateRequest, LoglikelihoodRequest, Output, Request, Sample
 from harness.tasks import Asked, Item, RequestTask, scored
-from harness.thoughts import whole_turns
 from harness.tokens import encoder_of
 from harness.turns import dialogue_fields
 
@@ -94,7 +93,7 @@ class AnswerLikelihoodTask(RequestTask):
         blank = Sample(self.name, item.id, asked.prompt, target=item.target, metadata=item.metadata)
         try:
             (written,) = [future.result() for future in futures]
-            completion = whole_turns(asked.prompt, written)
+            completion = self.whole(asked.prompt, written)
             span = self._span(completion.outputs[0], written.outputs[0]) if self.asks_likelihood else None
         except EngineError as exc:
             return replace(blank, error=str(exc))

@@ -9,7 +9,7 @@ from harness.tasks import Item
 from harness.thoughts import TAGS, final_answer, opening_of, whole_turn, whole_turns
 from suites.confidence import calibration
 from suites.harms.harmful_requests import AdvBench
-from tests.conftest import CHAT_TEMPLATE
+from tests.conftest import CHAT_TEMPLATE, byte_tokenizer
 from tests.suites.confidence.test_calibration_tasks import Oracle, run
 from tests.suites.conftest import ref, run_whole
 from tests.suites.own.test_task import Answering, bind, suite, values  # noqa: F401  suite: a fixture
@@ -40,6 +40,16 @@ def test_other_prompts_open_nothing():
     assert whole_turn("hi <think>\n", "<think>4") == "<think>4", "said again by the model"
     same = Completion((Output("4", (1,), "stop"),))
     assert whole_turns("hi", same) is same
+
+
+def test_tags_that_no_text_shows_say_nothing():
+    hidden = byte_tokenizer()
+    hidden.add_tokens(["[THINK]", "[/THINK]"], special_tokens=True)
+    ids = hidden.encode("[THINK]4[/THINK] 5", add_special_tokens=False)
+    assert hidden.decode(ids, skip_special_tokens=True) == "4 5"
+    said = Completion((Output("It may be 4. 5", (1,), "stop"),))
+    assert whole_turns("hi [THINK]", said, hidden) is said
+    assert whole_turns("hi [THINK]", said, byte_tokenizer()).outputs[0].text == "[THINK]\nIt may be 4. 5"
 
 
 @pytest.mark.mirror
