@@ -58,7 +58,9 @@ class HeadlineEntry(Strict):
     """The suite's one number: the weighted mean of its tasks' headline metrics."""
 
     name: str
-    higher_is_better: bool | None = Field(default=None, description="Left out: as the metrics of its tasks say")
+    higher_is_better: bool | None = Field(
+        default=None, description="Left out: as the metrics of its tasks say"
+    )
 
 
 def _named(value: Any) -> Any:

@@ -70,8 +70,14 @@ def byte_tokenizer(*, chat: bool = True):
     return fast
 
 
-def build_llama(
-    folder: Path, *, seed: int = 0, chat: bool = True, hidden: int = 64, context: int = 4096, spread: float = 0.3
+def build_llama(  # noqa: PLR0913  each names one fact of a small model
+    folder: Path,
+    *,
+    seed: int = 0,
+    chat: bool = True,
+    hidden: int = 64,
+    context: int = 4096,
+    spread: float = 0.3,
 ) -> Path:
     """Write a random Llama of about 0.2 M parameters with its tokenizer to a folder.
 

@@ -80,7 +80,7 @@ def test_files_that_are_no_plan(write, tmp_path):
         load_plan(tmp_path / "nope.yaml")
     with pytest.raises(BadPlan, match="expected a mapping"):
         load_plan(write("- a\n- b\n"))
-    with pytest.raises(BadPlan, match="expected a mapping"):
+    with pytest.raises(BadPlan, match="the file is empty"):
         load_plan(write(""))
 
 
