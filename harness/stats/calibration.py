@@ -122,7 +122,8 @@ def ece_estimate(
     small, is seen in 2.5 % of all cases each. The gaps of the bins cannot all be told from one number: they are taken
     to share the error out as the answers are for the upper limit, where noise adds least, and as those that stand out
     of the noise for the lower one. That is 0 where the value is no larger than 97.5 % of those that perfectly
-    calibrated answers of the same confidences show. The interval is stretched to hold the value.
+    calibrated answers of the same confidences show. The interval is stretched to hold the value, and by what bins hide
+    whose answers are all right or all wrong: no variance is seen there, which is not an error of 0 (Wilson).
 
     Coverage: benchmarks/statistics/README.md. No interval of an error that cannot be negative is exact for all
     models: it has no derivative where a bin has no gap (Hirano & Porter 2012, Econometrica 80:1769).
@@ -152,7 +153,17 @@ def ece_estimate(
     )
     evenly = np.where(seen < 0, -1.0, 1.0) * in_bin.mean(axis=0)
     high = _truth_behind(value, evenly, noise, 0.025)
-    return Estimate(value, error, (min(low, value), min(1.0, max(high, value))), "bias-aware inversion")
+    hidden = _hidden(right, in_bin)
+    limits = max(0.0, min(low, value - hidden)), min(1.0, max(high, value + hidden))
+    return Estimate(value, error, limits, "bias-aware inversion")
+
+
+def _hidden(right: NDArray[np.float64], in_bin: NDArray[np.float64]) -> float:
+    """How far the error may be off by the bins whose answers are all right, or all wrong: Wilson's reach of each, by
+    its share of the answers, joined as independent ones are."""
+    n, ones = in_bin.sum(axis=0), right @ in_bin
+    alike = [float(size) for size, held in zip(n, ones, strict=True) if size and held in (0, size)]
+    return math.hypot(*(size * wilson_interval(0.0, size)[1] for size in alike)) / len(right)
 
 
 def _noise(gaps: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:

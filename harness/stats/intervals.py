@@ -254,7 +254,8 @@ def bootstrap(
     Args:
         values: (n,) finite numbers, n at least 1.
         statistic: maps an array (..., n) and `axis=-1` to (...), e.g. numpy.median.
-    Returns: stderr is the standard deviation over the replicates; no interval for fewer than 2 values.
+    Returns: stderr is the standard deviation over the replicates; no interval for fewer than 2 values, nor where all
+        replicates are the same.
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
     """
     import numpy as np
@@ -273,6 +274,8 @@ def bootstrap(
             for rows in _chunks(replicates, len(data))
         ]
     )
+    if np.ptp(draws) <= NOISE * max(1.0, abs(value)):
+        return Estimate(value, 0.0, None, None)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)), "bootstrap")
 

@@ -116,7 +116,7 @@ def test_the_order_of_answers_does_not_matter():
 def test_the_same_seed_gives_the_same_interval():
     stated, right = [0.9, 0.6, 0.3, 0.8] * 10, [1, 0, 1, 0] * 10
     assert ece_estimate(stated, right, seed=1) == ece_estimate(stated, right, seed=1)
-    assert ece_estimate(stated, right, seed=1).ci95 != ece_estimate(stated, right, seed=2).ci95
+    assert ece_estimate(stated, right, seed=1) != ece_estimate(stated, right, seed=2)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,14 @@ def test_answers_that_are_all_alike_leave_the_error_a_width():
     found = ece_estimate([0.8] * 20, [1] * 20)
     assert (found.value, found.interval) == (pytest.approx(0.2), "wilson")
     assert found.ci95 == pytest.approx((0.2 - 0.161125, 0.2 + 0.161125), abs=1e-5)
+
+
+@pytest.mark.parametrize(("last", "outcome"), [(0.9, 1), (0.99, 1), (0.9, 0)])
+def test_one_odd_answer_among_alike_ones_makes_no_certainty(last, outcome):
+    """Nineteen of nineteen right are 0.832 to 1 by Wilson: 19 / 20 of the 0.168 stay open."""
+    low, high = ece_estimate([1.0] * 19 + [last], [1] * 19 + [outcome]).ci95
+    assert low == 0.0
+    assert high >= 0.95 * 0.168
 
 
 def test_a_calibrated_models_interval_reaches_zero_and_a_boasters_does_not():

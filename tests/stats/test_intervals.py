@@ -202,6 +202,7 @@ def test_the_bootstrap_of_a_percentile_brackets_it() -> None:
     low, high = found.ci95 or (0, 0)
     assert 975 < low < 989.01 < high <= 999
     assert bootstrap([5.0], np.median).ci95 is None
+    assert bootstrap([0.3] * 5, np.mean)[1:] == (0.0, None, None)  # no interval of width 0
     with pytest.raises(BadInput):
         bootstrap([], np.median)
 
