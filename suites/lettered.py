@@ -30,7 +30,7 @@ from harness.errors import BadInput
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 
 INSTRUCTION = "Answer with the letter of the right choice alone."
 ANSWER = "Answer:"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from suites.thoughts import answer_place
+from harness.thoughts import answer_place
 
 ANSWER = re.compile(r"\banswer[ \t*_`]{0,4}:[*_`]{0,4}", re.IGNORECASE)
 CONFIDENCE = re.compile(r"\bconfidence[ \t*_`]{0,4}:", re.IGNORECASE)

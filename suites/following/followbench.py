@@ -40,9 +40,9 @@ from harness.protocols import Row, TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.stats.intervals import summarise
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
+from harness.thoughts import final_answer
 from suites.dealing import deal
 from suites.following.constraints.followbench import Rule, rule_of
-from suites.thoughts import final_answer
 
 DATASET = "YuxinJiang/FollowBench"
 COLUMNS = ("example_id", "category", "source", "level", "instruction", "target")

@@ -25,9 +25,9 @@ from harness.protocols import Row, TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.stats.intervals import summarise
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from harness.thoughts import final_answer
 from suites.following.constraints.ifbench import CHECKS, NEEDS, strict_and_loose
 from suites.following.constraints.language import how_to_install, missing
-from suites.thoughts import final_answer
 
 DATASET = "allenai/IFBench_test"
 COLUMNS = ("key", "prompt", "instruction_id_list", "kwargs")

@@ -32,10 +32,10 @@ from harness.errors import BadInput
 from harness.records import Completion, Json, Metric, Sample, Sampling, Score
 from harness.stats.intervals import summarise
 from harness.tasks import Item, MetricSpec, aggregate_metric
+from harness.thoughts import final_answer
 from harness.turns import Message, TurnsTask
 from suites.following.constraints.simple import BY_NAME, PAIRS, TOGETHER
 from suites.following.followbench import COLUMNS, DATASET, read_groups
-from suites.thoughts import final_answer
 
 DIALOGUES = 120
 TURNS = 4

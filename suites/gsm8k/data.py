@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from harness.protocols import DataSource
 from harness.records import Json
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 
 DATASET, CONFIG = "openai/gsm8k", "main"
 COLUMNS = ("question", "answer")

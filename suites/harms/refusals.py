@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 
 Turns = list[Mapping[str, str]]
 

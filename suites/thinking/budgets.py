@@ -6,7 +6,7 @@ used up, then its thinking is closed and it answers. Where it ends its thinking 
 on, `extend` times at most (4; 0: it may stop where it likes). At 0 the thinking is closed as soon as it is opened, so
 that every budget has the same frame and only the length differs.
 
-Tags are those that the chat template or the vocabulary names (suites/thoughts.py). A model without them gets a plain
+Tags are those that the chat template or the vocabulary names (harness/thoughts.py). A model without them gets a plain
 span in its turn: "Let me think about this first." and, at its end, "My reply:". `tags=plain` asks for that of any
 model, `tags=<think>` for these tags of one whose template is not here (a server's). Where the context is too short
 for a budget, the thinking is closed when there is just room for the answer; a note says so, and `thinking_tokens` has
@@ -39,13 +39,13 @@ from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, GenerateRequest, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, aggregate_metric
+from harness.thoughts import TAGS, tags_of
 from harness.tokens import encoder_of
 from harness.turns import Message, TurnsTask
 from suites.harms import xstest
 from suites.harms.harmful_requests import VERDICT_TOKENS, AdvBench, judged_scores
 from suites.harms.refusals import answered_part, holds_refusal, opens_with_refusal, rubric_question
 from suites.thinking.figures import JUDGED, RATES, at_budget, change
-from suites.thoughts import TAGS, tags_of
 
 BUDGETS = (0, 128, 512, 2048)
 """Tokens of thought."""

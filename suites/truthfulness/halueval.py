@@ -11,7 +11,7 @@ official script.
 Where this differs: which answer is shown is drawn from the seed and the row, not from the order of the run; 16 new
 tokens (the default of the completion models of the paper; its chat models had no limit); without a chat template
 the answer ends at the line's end, since a base model would go on with questions of its own; what a model thinks aloud
-before it answers (suites/thoughts.py) is not read.
+before it answers (harness/thoughts.py) is not read.
 
 Chance level 0.5, which saying always "Yes" reaches as well: `accuracy_on_right` and `accuracy_on_hallucinated`
 tell the difference, `no_judgement` is the share of answers without one. `extractors_disagree` is the share of answers
@@ -30,7 +30,7 @@ from typing import ClassVar
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 
 DATASET = "pminervini/HaluEval"
 SYSTEM = (

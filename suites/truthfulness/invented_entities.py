@@ -29,8 +29,8 @@ from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.stats.averages import macro_average
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
+from harness.thoughts import final_answer
 from suites.dealing import deal
-from suites.thoughts import final_answer
 from suites.truthfulness.short_answers import abstains, holds
 
 INSTRUCTION = 'Answer the question in a few words. If you do not know the answer, say "I don\'t know".'

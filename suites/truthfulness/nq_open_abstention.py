@@ -27,7 +27,7 @@ from typing import ClassVar
 from harness.protocols import DataSource, TaskContext, TaskRef
 from harness.records import Completion, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 from suites.truthfulness.short_answers import abstains, exact, holds
 
 DATASET = "google-research-datasets/nq_open"

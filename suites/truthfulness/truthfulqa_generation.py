@@ -31,7 +31,7 @@ from harness.judging.asking import Verdicts, grade_with, metric_name, take_judge
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric, scored
-from suites.thoughts import final_answer
+from harness.thoughts import final_answer
 from suites.truthfulness.truthfulqa_scores import MEASURES, references, similarities, true_references
 
 SOURCE = "truthfulqa_gen"

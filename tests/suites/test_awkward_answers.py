@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from harness.mathematics import same_value
+from harness.thoughts import answer_place, final_answer
 from suites.confidence.stated_confidence import read_stated
 from suites.following.constraints import followbench, simple
 from suites.following.followbench import read_verdict as read_list
 from suites.gsm8k import data as gsm8k
 from suites.harms import harmful_requests, refusals, sycophancy, xstest
 from suites.lettered import letter_of
-from suites.thoughts import answer_place, final_answer
 from suites.tofu.recall import rouge_l_recall
 from suites.truthfulness import halueval, short_answers
 from suites.truthfulness.nq_open_abstention import disagree, kind_of

@@ -6,9 +6,9 @@ import pytest
 
 from harness import registry
 from harness.records import Completion, Output
+from harness.thoughts import TAGS, answer_place
 from suites.confidence.stated_confidence import NONE, read_stated
 from suites.lettered import letter_of
-from suites.thoughts import TAGS, answer_place
 from suites.truthfulness.truthfulqa_generation import answer_of
 from tests.suites.conftest import ref
 

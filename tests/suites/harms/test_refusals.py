@@ -10,9 +10,9 @@ import pytest
 from harness import registry
 from harness.errors import EngineError, UnknownName
 from harness.records import Completion, Output, Sample, Score
+from harness.thoughts import final_answer, tags_of
 from suites.harms.harmful_requests import judged_scores, rule_scores
 from suites.harms.refusals import holds_refusal, opens_with_refusal, read_class, read_rubric
-from suites.thoughts import final_answer, tags_of
 from tests.suites.conftest import ref, run_whole
 
 
