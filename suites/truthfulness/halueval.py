@@ -27,6 +27,7 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import ClassVar
 
+from harness.errors import BadCheckpoint
 from harness.protocols import TaskContext, TaskRef
 from harness.records import Completion, Metric, Sample, Sampling, Score
 from harness.tasks import Asked, Item, MetricSpec, RequestTask, aggregate_metric
@@ -124,11 +125,9 @@ class HaluEvalQA(JudgementTask):
         return self._ask_chat(question + " ")
 
     def _ask_chat(self, question: str) -> Asked:
-        from jinja2 import TemplateError
-
         try:
             return self.ask([{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}])
-        except TemplateError:
+        except BadCheckpoint:
             note = "the chat template takes no system message: it opens the user's turn instead"
             if note not in self.notes:
                 self.notes.append(note)
