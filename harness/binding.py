@@ -98,11 +98,12 @@ class Binder:
         for number, spec in enumerate(self.suites):
             bound = self._checked[number] = self.bind(self.checkpoints[0], spec, shared)
             chats = [label for label, task in bound.tasks.items() if getattr(task, "chat", False) is True]
+            may = any(getattr(task, "chat_where_possible", False) is True for task in bound.tasks.values())
             for checkpoint in self.checkpoints:
-                if not chats or is_endpoint(checkpoint.spec):
+                if not (chats or may) or is_endpoint(checkpoint.spec):
                     continue  # the server's template: known when it is asked
                 folder = Path(tokenizer_folder(checkpoint))
-                if not has_chat_template(folder):
+                if chats and not has_chat_template(folder):
                     raise BadCheckpoint(
                         f"task {chats[0]!r} of suite {spec.name!r} is a chat and {checkpoint.name!r} has no chat "
                         "template; give one (chat_template.jinja beside the tokenizer) or ask in plain text with "

@@ -158,8 +158,12 @@ class RequestTask(FedTask, ABC):
     @property
     def in_chat(self) -> bool:
         """Whether the engine's tokenizer is asked through its chat template."""
-        as_it_has = self.uses_chat is None and self.context.chat == "auto"
-        return self.chat or (as_it_has and bool(self.engine.tokenizer.chat_template))
+        return self.chat or (self.chat_where_possible and bool(self.engine.tokenizer.chat_template))
+
+    @property
+    def chat_where_possible(self) -> bool:
+        """Whether it is asked through the chat template where the tokenizer has one, and as plain text elsewhere."""
+        return self.uses_chat is None and self.context.chat == "auto"
 
     @property
     def sampling(self) -> Sampling:

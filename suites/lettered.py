@@ -121,6 +121,10 @@ class Lettered(RequestTask):
         metadata = {"subtask": task.task_name, "choices": len(choices)}
         return Item(sample_id, {"prompt": prompt}, ascii_uppercase[right], metadata)
 
+    @property
+    def chat_where_possible(self) -> bool:
+        return self.context.chat == "auto"
+
     def encode(self, text: str | Sequence[Mapping[str, str]]) -> tuple[str, tuple[int, ...]]:
         tokenizer = self.engine.tokenizer
         if self.context.chat != "auto" or not tokenizer.chat_template or not isinstance(text, str):

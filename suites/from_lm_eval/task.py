@@ -67,6 +67,11 @@ class LmEvalTask(FedTask):
         return self._chat is True
 
     @property
+    def chat_where_possible(self) -> bool:
+        """Whether it is a chat where the tokenizer has a template."""
+        return self._chat is None
+
+    @property
     def compares_likelihoods(self) -> bool:
         """Whether it asks for log-likelihoods, which not every server gives."""
         groups = self._built.instances.values()

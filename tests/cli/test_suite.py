@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,21 @@ def test_a_task_that_returns_no_score_fails_its_sample_and_no_other(tmp_path, ti
     (record,) = Store(runs).runs()
     metric = record.metrics["Mine"]["right"]
     assert (metric.value, metric.n, metric.n_failed) == (1.0, 2, 1)
+
+
+def test_a_template_that_refuses_is_found_before_the_first_model_is_loaded(
+    suite, tmp_path, tiny_llama, capsys
+) -> None:
+    """The rows of a file are a chat only where there is a template."""
+    stern, runs = tmp_path / "stern", tmp_path / "runs"
+    shutil.copytree(tiny_llama, stern)
+    (stern / "chat_template.jinja").write_text("{{ raise_exception('no chats here') }}", "utf-8")
+    command = ["eval", "--suite", str(suite), str(tiny_llama), str(stern), "--threads", "1", f"--runs={runs}"]
+    assert run(command) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "template of 'stern' refuses the conversation: no chats here;" in said[-1]
+    assert not runs.exists()
+    assert run([*command, "--chat", "off"]) == 0
 
 
 JUDGED = SUITE.replace("contains", "[contains, {name: judge, rubric: Is it brief}]").replace("4", "2")
